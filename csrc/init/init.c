@@ -1,0 +1,383 @@
+// init.c - the last stage: the program between the engine's own init and the user's command.
+//
+// It runs from a sealed memfd inside the finished root file system, so /proc/PID/exe of a process
+// that enters a container never leads to a file of the host (CVE-2019-5736). It uses no C library,
+// no heap, and nothing of the container's but the command it is told to run.
+//
+//     mydocker-init PLAN_FD
+//
+// PLAN_FD is a memfd that holds one `struct plan` and what follows it (runtime/plan.py writes it):
+//
+//     struct plan | uint32 groups[] | struct sock_filter[] | cwd \0 | args \0 ... | env \0 ...
+//
+// In order: become the user, go to the working directory, find the command, say READY on the sync
+// socket, wait for START (there or on a FIFO), drop what is left of privilege, execve. A failure is
+// one message `F<kind>\0<errno>\0<what>` on the sync socket; the socket closing without one means
+// that the command runs. docs/protocols.md has the messages.
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <linux/close_range.h>
+#include <linux/filter.h>
+#include <linux/prctl.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "sys.h"
+
+enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SET_UMASK = 4 };
+enum { EXIT_FAILED = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
+enum { PATH_BYTES = 4096, SIGNALS = 64, KEEP_NONE = -1, JOIN_SESSION_KEYRING = 1 };
+
+struct plan {
+    char magic[8]; // "mydinit1"
+    uint32_t flags, uid, gid, umask;
+    uint32_t groups, args, envs, filters;
+    uint32_t filter_flags, strings_at; // strings_at: where cwd begins, from the start of the plan
+    int32_t sync_fd, start_fd;         // start_fd: a FIFO to wait on, or -1 for the sync socket
+    uint32_t preserve_fds, reserved;   // descriptors 3 .. 3+preserve_fds-1 go to the command
+    uint64_t bounding, effective, inheritable, permitted, ambient;
+};
+
+struct stage {
+    const struct plan *plan;
+    const uint32_t *groups;
+    const struct sock_filter *filters;
+    const char *cwd;
+    char **argv, **envp;
+    char command[PATH_BYTES];
+};
+
+static size_t length(const char *text) {
+    size_t count = 0;
+    while (text[count])
+        count++;
+    return count;
+}
+
+static int begins(const char *text, const char *with) {
+    while (*with)
+        if (*text++ != *with++)
+            return 0;
+    return 1;
+}
+
+static char *append(char *at, const char *end, const char *text) {
+    while (*text && at < end)
+        *at++ = *text++;
+    return at;
+}
+
+static char *append_number(char *at, const char *end, long number) {
+    char digits[24];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while ((number /= 10) > 0);
+    while (count && at < end)
+        *at++ = digits[--count];
+    return at;
+}
+
+// Reports and ends. `error` is a negative errno. What: verb and object, without the reason.
+static void fail(const struct stage *stage, const char *kind, long error, const char *what, const char *object) {
+    char message[PATH_BYTES + 256];
+    char *const end = message + sizeof message;
+    char *at = append(message, end, "F");
+    at = append(at, end, kind);
+    *at++ = 0;
+    at = append_number(at, end, -error);
+    *at++ = 0;
+    at = append(at, end, what);
+    at = append(at, end, object);
+    // Nothing can be done when nobody listens any more; the exit code below still tells.
+    (void)sys(SYS_write, stage->plan->sync_fd, (long)message, at - message, 0, 0);
+    int code = begins(kind, "CommandNotFound")        ? EXIT_NOT_FOUND
+               : begins(kind, "CommandNotExecutable") ? EXIT_NOT_EXECUTABLE
+                                                      : EXIT_FAILED;
+    for (;;)
+        sys(SYS_exit_group, code, 0, 0, 0, 0);
+}
+
+static void check(const struct stage *stage, long result, const char *what) {
+    if (result < 0)
+        fail(stage, "RuntimeFailed", result, what, "");
+}
+
+static void *map(long bytes, int protection, int flags, int fd) {
+    long at = sys6(SYS_mmap, 0, bytes, protection, flags, fd, 0);
+    if (at < 0 && at > -4096)
+        sys(SYS_exit_group, EXIT_FAILED, 0, 0, 0, 0);
+    return (void *)at;
+}
+
+// The plan comes from our own parent through a sealed memfd: its shape is trusted.
+static void read_plan(struct stage *stage, int fd) {
+    long bytes = sys(SYS_lseek, fd, 0, 2 /* SEEK_END */, 0, 0);
+    if (bytes < (long)sizeof(struct plan))
+        sys(SYS_exit_group, EXIT_FAILED, 0, 0, 0, 0);
+    char *base = map(bytes, PROT_READ, MAP_PRIVATE, fd);
+    const struct plan *plan = (const struct plan *)base;
+    stage->plan = plan;
+    stage->groups = (const uint32_t *)(plan + 1);
+    stage->filters = (const struct sock_filter *)(stage->groups + plan->groups);
+    char **vectors = map((long)((plan->args + plan->envs + 2) * sizeof(char *)), PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    char *text = base + plan->strings_at;
+    stage->cwd = text;
+    stage->argv = vectors;
+    stage->envp = vectors + plan->args + 1;
+    for (uint32_t i = 0; i < plan->args + plan->envs; i++) {
+        text += length(text) + 1;
+        vectors[i < plan->args ? i : i + 1] = text;
+    }
+    vectors[plan->args] = NULL;
+    stage->envp[plan->envs] = NULL;
+}
+
+// Everything that is not meant for the command is closed before the command's code can run, and
+// even before the wait for START: a host directory among them would be a way out (CVE-2024-21626).
+static void close_other_descriptors(const struct stage *stage) {
+    const struct plan *plan = stage->plan;
+    long low = plan->sync_fd, high = plan->start_fd;
+    if (high >= 0 && high < low) {
+        long swap = low;
+        low = high;
+        high = swap;
+    }
+    long next = 3 + (long)plan->preserve_fds;
+    const long keep[2] = {low, high};
+    for (int i = 0; i < 2; i++) {
+        if (keep[i] < 0)
+            continue;
+        if (keep[i] > next)
+            check(stage, sys(SYS_close_range, next, keep[i] - 1, 0, 0, 0), "close descriptors");
+        check(stage, sys(SYS_fcntl, keep[i], F_SETFD, FD_CLOEXEC, 0, 0), "set close-on-exec");
+        next = keep[i] + 1;
+    }
+    check(stage, sys(SYS_close_range, next, ~0U, 0, 0, 0), "close descriptors");
+}
+
+// The interpreter ignores SIGPIPE and SIGXFSZ, which execve would pass on.
+static void reset_signals(const struct stage *stage) {
+    const uint64_t zero[4] = {0}; // struct kernel_sigaction with SIG_DFL, and an empty set
+    for (int signum = 1; signum <= SIGNALS; signum++)
+        (void)sys(SYS_rt_sigaction, signum, (long)zero, 0, 8, 0); // SIGKILL and SIGSTOP refuse: they are default
+    check(stage, sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)zero, 0, 8, 0), "reset the signal mask");
+}
+
+static void drop_bounding(const struct stage *stage) {
+    for (int cap = 0; cap < 64; cap++) {
+        long has = sys(SYS_prctl, PR_CAPBSET_READ, cap, 0, 0, 0);
+        if (has < 0)
+            return; // EINVAL: past the last capability that this kernel knows
+        if (has && !(stage->plan->bounding >> cap & 1))
+            check(stage, sys(SYS_prctl, PR_CAPBSET_DROP, cap, 0, 0, 0), "drop a capability from the bounding set");
+    }
+}
+
+static void set_capabilities(const struct stage *stage, uint64_t effective, uint64_t permitted, uint64_t inheritable) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {
+        {(uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable},
+        {(uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32)},
+    };
+    check(stage, sys(SYS_capset, (long)&header, (long)data, 0, 0, 0), "set capabilities");
+}
+
+static uint64_t permitted_now(const struct stage *stage) {
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct data[2] = {{0}};
+    check(stage, sys(SYS_capget, (long)&header, (long)data, 0, 0, 0), "read capabilities");
+    return (uint64_t)data[1].permitted << 32 | data[0].permitted;
+}
+
+// Changes the user but keeps every capability, still needed to load a filter after START.
+static void become_user(const struct stage *stage) {
+    const struct plan *plan = stage->plan;
+    drop_bounding(stage);
+    check(stage, sys(SYS_prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0), "keep capabilities");
+    // A user namespace whose setgroups is denied has no groups to set, and says EPERM for none, too.
+    long result = sys(SYS_setgroups, plan->groups, (long)stage->groups, 0, 0, 0);
+    if (result != -EPERM || plan->groups)
+        check(stage, result, "set supplementary groups");
+    check(stage, sys(SYS_setresgid, plan->gid, plan->gid, plan->gid, 0, 0), "set the group id");
+    check(stage, sys(SYS_setresuid, plan->uid, plan->uid, plan->uid, 0, 0), "set the user id");
+    uint64_t all = permitted_now(stage);
+    set_capabilities(stage, all, all, 0);
+    if (plan->flags & PLAN_SET_UMASK)
+        sys(SYS_umask, plan->umask, 0, 0, 0, 0);
+}
+
+// The kernel resolves the path inside the root; what this catches is a directory that lies outside
+// of it all the same, such as /proc/self/fd/7 of a leaked descriptor (CVE-2024-21626).
+static void enter_cwd(const struct stage *stage) {
+    char where[PATH_BYTES];
+    long result = sys(SYS_chdir, (long)stage->cwd, 0, 0, 0, 0);
+    if (result < 0)
+        fail(stage, "RuntimeFailed", result, "change to working directory ", stage->cwd);
+    result = sys(SYS_getcwd, (long)where, sizeof where, 0, 0, 0);
+    if (result < 0 || where[0] != '/')
+        fail(stage, "Denied", -ENOENT, "change to a working directory outside of the container: ", stage->cwd);
+}
+
+// 0 when the path is a file that this user may execute, else a negative errno.
+static long executable(const char *path) {
+    struct stat status;
+#ifdef SYS_newfstatat
+    long result = sys(SYS_newfstatat, AT_FDCWD, (long)path, (long)&status, 0, 0);
+#else
+    long result = sys(SYS_fstatat, AT_FDCWD, (long)path, (long)&status, 0, 0);
+#endif
+    if (result < 0)
+        return result;
+    if (S_ISDIR(status.st_mode))
+        return -EISDIR;
+    return sys(SYS_faccessat, AT_FDCWD, (long)path, 1 /* X_OK */, 0, 0);
+}
+
+static const char *search_path(const struct stage *stage) {
+    for (char **env = stage->envp; *env; env++)
+        if (begins(*env, "PATH="))
+            return *env + length("PATH=");
+    return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+}
+
+static void found(struct stage *stage, const char *directory, size_t directory_length, const char *name) {
+    char *const end = stage->command + sizeof stage->command - 1;
+    char *at = stage->command;
+    for (size_t i = 0; i < directory_length && at < end; i++)
+        *at++ = directory[i];
+    if (directory_length)
+        at = append(at, end, "/");
+    at = append(at, end, name);
+    *at = 0;
+}
+
+static void find_command(struct stage *stage) {
+    const char *name = stage->argv[0];
+    long refusal = -ENOENT;
+    int has_slash = 0;
+    for (const char *c = name; *c; c++)
+        has_slash |= *c == '/';
+    if (!*name || length(name) >= PATH_BYTES)
+        fail(stage, "CommandNotFound", *name ? -ENAMETOOLONG : -ENOENT, "find the command ", name);
+    if (has_slash) {
+        found(stage, "", 0, name);
+        refusal = executable(name);
+        if (!refusal)
+            return;
+    }
+    for (const char *at = search_path(stage); !has_slash;) {
+        const char *end = at;
+        while (*end && *end != ':')
+            end++;
+        if ((size_t)(end - at) + length(name) + 2 < PATH_BYTES) {
+            found(stage, at == end ? "." : at, at == end ? 1 : (size_t)(end - at), name);
+            long result = executable(stage->command);
+            if (!result)
+                return;
+            if (result != -ENOENT && result != -ENOTDIR)
+                refusal = result;
+        }
+        if (!*end)
+            break;
+        at = end + 1;
+    }
+    int absent = refusal == -ENOENT || refusal == -ENOTDIR;
+    fail(stage, absent ? "CommandNotFound" : "CommandNotExecutable", refusal,
+         has_slash ? "find the command " : "find the command in $PATH: ", name);
+}
+
+// One byte means go. End of file means that whoever was to say so is gone: then nothing must run.
+static void wait_for_start(const struct stage *stage) {
+    char byte;
+    int fd = stage->plan->start_fd >= 0 ? stage->plan->start_fd : stage->plan->sync_fd;
+    long result = sys(SYS_write, stage->plan->sync_fd, (long)"R", 1, 0, 0);
+    if (stage->plan->start_fd < 0) // with a FIFO, the creator may be gone by now: that is allowed
+        check(stage, result, "say that the container is ready");
+    do
+        result = sys(SYS_read, fd, (long)&byte, 1, 0, 0);
+    while (result == -EINTR);
+    if (result != 1)
+        sys(SYS_exit_group, EXIT_FAILED, 0, 0, 0, 0);
+}
+
+static void load_filter(const struct stage *stage) {
+    struct sock_fprog program = {.len = (unsigned short)stage->plan->filters, .filter = (struct sock_filter *)stage->filters};
+    if (stage->plan->flags & PLAN_SECCOMP)
+        check(stage, sys(SYS_seccomp, SECCOMP_SET_MODE_FILTER, stage->plan->filter_flags, (long)&program, 0, 0),
+              "load the seccomp filter");
+}
+
+static void raise_ambient(const struct stage *stage) {
+    (void)sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    for (int cap = 0; cap < 64; cap++)
+        if (stage->plan->ambient >> cap & 1)
+            check(stage, sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0), "raise an ambient capability");
+}
+
+// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded while all capabilities are
+// there, and its profile must allow capset and prctl. With it the filter comes last of all.
+static void drop_privileges(const struct stage *stage) {
+    const struct plan *plan = stage->plan;
+    int locked = plan->flags & PLAN_NO_NEW_PRIVS;
+    if (!locked)
+        load_filter(stage);
+    set_capabilities(stage, plan->effective, plan->permitted, plan->inheritable);
+    raise_ambient(stage);
+    if (locked) {
+        check(stage, sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
+        load_filter(stage);
+    }
+}
+
+static void run_command(const struct stage *stage) {
+    long result = sys(SYS_execve, (long)stage->command, (long)stage->argv, (long)stage->envp, 0, 0);
+    if (result == -ENOENT)
+        fail(stage, "CommandNotFound", result, "execute (its interpreter is missing) ", stage->command);
+    fail(stage, "CommandNotExecutable", result, "execute ", stage->command);
+}
+
+static int number(const char *text) {
+    int value = 0;
+    while (*text >= '0' && *text <= '9')
+        value = value * 10 + (*text++ - '0');
+    return value;
+}
+
+static int last_stage(int argc, char **argv) {
+    struct stage stage = {0};
+    if (argc != 2)
+        return EXIT_FAILED;
+    read_plan(&stage, number(argv[1]));
+    close_other_descriptors(&stage);
+    reset_signals(&stage);
+    // A keyring of the host's session would be shared with the container; old kernels lack the call.
+    (void)sys(SYS_keyctl, JOIN_SESSION_KEYRING, 0, 0, 0, 0);
+    become_user(&stage);
+    enter_cwd(&stage);
+    find_command(&stage);
+    wait_for_start(&stage);
+    drop_privileges(&stage);
+    run_command(&stage);
+    return EXIT_FAILED;
+}
+
+#if defined(MYDOCKER_HOSTED)
+int main(int argc, char **argv) { return last_stage(argc, argv); }
+#else
+// The kernel enters with argc, argv, ... at the stack pointer (elf(5), System V ABI).
+__attribute__((used, noreturn)) static void enter(long *stack) {
+    int code = last_stage((int)stack[0], (char **)(stack + 1));
+    for (;;)
+        sys(SYS_exit_group, code, 0, 0, 0, 0);
+}
+#if defined(__x86_64__)
+__asm__(".globl _start\n_start:\n\txor %ebp,%ebp\n\tmov %rsp,%rdi\n\tand $-16,%rsp\n\tcall enter\n");
+#else
+__asm__(".globl _start\n_start:\n\tmov x29,#0\n\tmov x30,#0\n\tmov x0,sp\n\tb enter\n");
+#endif
+#endif

@@ -1,0 +1,76 @@
+"""Locks between processes: flock(2) on directories, and the order they are taken in.
+
+A lock belongs to the open file description: a forked monitor that inherits the descriptor holds the
+lock on with it, and the kernel drops it when the last holder dies, whatever killed it.
+
+Order, outermost first; a process that holds a later one never waits for an earlier one:
+
+    1. container   container/<id> itself, exclusive: every change of one container
+    2. image index image/, exclusive: the read-change-rename of index.json
+    3. layer       layer/<chain id>, shared by users while they write the record that names it,
+                   exclusive (never waiting) by whoever removes it
+
+Nobody waits for a monitor while holding a lock, and two containers share no lock.
+"""
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from .errors import NotFound
+
+
+class DirectoryLock:
+    """An flock on a directory, held until `close` (or the end of the last process that has `fd`).
+
+    After the lock is got the directory must still be where it was: whoever removed it meanwhile
+    renamed it away first. `fd` is the directory, good for openat-style calls.
+    """
+
+    __slots__ = ("fd", "path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        self.path = path
+        self.fd = fd
+
+    def close(self) -> None:
+        """Drop this process's hold."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> DirectoryLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def lock_directory(path: str, *, shared: bool = False, wait: bool = True) -> DirectoryLock | None:
+    """Lock a directory; None when it is taken and `wait` is false. Raises NotFound, OSError."""
+    while True:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise NotFound(f"lock {path}: it is not there") from None
+        try:
+            operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+            fcntl.flock(fd, operation if wait else operation | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(fd)
+            if error.errno == errno.EWOULDBLOCK:
+                return None
+            raise
+        if _is_still_at(path, fd):
+            return DirectoryLock(path, fd)
+        os.close(fd)  # removed, or replaced by a namesake, while we waited: look again
+
+
+def _is_still_at(path: str, fd: int) -> bool:
+    try:
+        there = os.stat(path, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)

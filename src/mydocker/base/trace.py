@@ -1,0 +1,29 @@
+"""Named points in the code where tests make races and crashes happen.
+
+`point("created record")` does nothing unless the environment variable MYDOCKER_TRACE names that
+point: `MYDOCKER_TRACE='created record=kill'` ends the process there with SIGKILL, `=stop` stops it
+until SIGCONT, `=sleep:0.2` waits. It is read once, at import; only root can run the engine, and
+the variable never enters a container.
+"""
+from __future__ import annotations
+
+import os
+
+_ACTIONS = dict(
+    item.split("=", 1) for item in os.environ.get("MYDOCKER_TRACE", "").split(",") if "=" in item
+)
+
+
+def point(name: str) -> None:
+    """Do what MYDOCKER_TRACE says for this point, usually nothing."""
+    if not _ACTIONS:
+        return
+    action = _ACTIONS.get(name, "")
+    if action == "kill":
+        os.kill(os.getpid(), 9)
+    elif action == "stop":
+        os.kill(os.getpid(), 19)
+    elif action.startswith("sleep:"):
+        import time  # cold
+
+        time.sleep(float(action[6:]))

@@ -1,0 +1,18 @@
+"""The clean-up command: what a monitor executes in place when its container has ended.
+
+Cold start and nothing else on its mind: record the end, remove the cgroup, remove a `--rm` container.
+"""
+from __future__ import annotations
+
+import sys
+
+from mydocker.base.paths import Layout
+
+from .ending import finish
+from .store import Store
+
+
+def main() -> None:
+    """Arguments: state root, run directory, container id."""
+    root, run, container_id = sys.argv[1:4]
+    finish(Store(Layout(root, run)), container_id)

@@ -1,0 +1,335 @@
+"""Containers: the collection and the handle. Both are facades: verbs live in creating, ending, execs, logs.
+"""
+from __future__ import annotations
+
+from mydocker.base import paths
+from mydocker.base.errors import Conflict, NotFound, Timeout
+from mydocker.linux.cgroup.group import Cgroup
+from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
+
+from . import ending, recover
+from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, require_running
+from .observe import Facts, observe
+from .request import judge
+from .sessions import LiveSession
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any
+
+    from mydocker.monitor.logs import LogLine
+
+    from .creating import Creator
+    from .execs import ExecResult
+    from .store import ContainerRecord, Store
+
+
+class Containers:
+    """The containers of an engine: `engine.containers`."""
+
+    __slots__ = ("_creator", "_store")
+
+    def __init__(self, store: Store, creator: Creator) -> None:
+        self._store = store
+        self._creator = creator
+
+    def create(self, image: str, argv: Iterable[str] = (), **options: Any) -> Container:
+        """Make a container without starting it. Options are those of `mydocker run`, `-` written as `_`.
+
+        Raises InvalidRequest, NotFound (image), Conflict (name), CommandNotFound, CommandNotExecutable, ...
+        """
+        record, session = self._creator.create(judge(image, argv, options), start=False)
+        session.close()
+        return Container(self, record)
+
+    def run(
+        self, image: str, argv: Iterable[str] = (), *, detach: bool = False, stdin: bytes | None = None,
+        timeout: float | None = None, **options: Any,
+    ) -> Container:
+        """Start a container; unless `detach`, give it `stdin` and wait for its end (`timeout` seconds at most).
+
+        Its output is in its log; with `rm=True` also in `output` of the returned handle, as nothing else is left.
+        Raises as `create` does; Timeout kills the container.
+        """
+        if detach:
+            record, started = self._creator.create(judge(image, argv, options), start=True)
+            started.close()
+            return Container(self, record)
+        session = self.open(image, argv, **({**options, "interactive": True} if stdin is not None else options))
+        container = session.container
+        assert container is not None
+        try:
+            stdout, stderr, _ = session.communicate(stdin, timeout)
+        except Timeout:
+            container.kill()
+            session.finish()
+            raise
+        container.output = (stdout, stderr)
+        container._record = observe(container._record, Facts(is_alive=False, exit=session.exit))
+        session.finish()
+        return container
+
+    def open(self, image: str, argv: Iterable[str] = (), **options: Any) -> LiveSession:
+        """Start a container attached: its live streams, and the duty to `finish` the session."""
+        config = judge(image, argv, options)
+        flags = WANTS_STDOUT | WANTS_STDERR | IS_OWNER | (WANTS_STDIN if config.interactive else 0)
+        record, session = self._creator.create(config, start=True, client_flags=flags)
+        container = Container(self, record)
+        session.container = container
+        session.own(lambda: ending.finish(self._store, record.id))
+        return session
+
+    def get(self, reference: str) -> Container:
+        """Return the container with this name or id, or unique prefix of one. Raises NotFound, Conflict (ambiguous)."""
+        return Container(self, ending.current(self._store, self._store.find(reference)))
+
+    def list(self, *, all: bool = True) -> list[Container]:
+        """Return the containers, oldest first; only running ones unless `all`.
+
+        Takes no lock. An end that nobody recorded (a killed monitor) is recorded on the way.
+        """
+        found = []
+        for container_id in self._store.ids():
+            try:
+                record: ContainerRecord | None = ending.current(self._store, container_id)
+                if record is not None and record.status not in ALIVE and not record.is_recorded_end:
+                    record = None if record.status == CREATING else self._record_end(record)
+            except NotFound:
+                continue  # removed between the listing and the look
+            if record is not None and (all or record.status in (RUNNING, "paused")):
+                found.append(Container(self, record))
+        found.sort(key=lambda container: container.created_ns)
+        return found
+
+    def _record_end(self, record: ContainerRecord) -> ContainerRecord | None:
+        from mydocker.base.locks import lock_directory
+
+        lock = lock_directory(self._store.layout.container(record.id), wait=False)
+        if lock is None:
+            return record  # somebody else is at it
+        with lock:
+            return ending.finish_locked(self._store, record.id)
+
+
+class Container:
+    """One container: what was true of it at the last look (`refresh`), and what can be done with it.
+
+    `output` is (stdout, stderr) after a foreground `run` from Python, else None.
+    """
+
+    __slots__ = ("_containers", "_record", "output")
+
+    def __init__(self, containers: Containers, record: ContainerRecord) -> None:
+        self._containers = containers
+        self._record = record
+        self.output: tuple[bytes, bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Container {self.name} ({self.id}) {self.status}>"
+
+    def __enter__(self) -> Container:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave a `with` block: remove the container, running or not."""
+        try:
+            self.remove(force=True)
+        except NotFound:
+            pass  # it removed itself, or somebody did
+
+    @property
+    def id(self) -> str:
+        """Ten decimal digits."""
+        return self._record.id
+
+    @property
+    def name(self) -> str:
+        """Its name; the id when none was given."""
+        return self._record.name
+
+    @property
+    def image(self) -> str:
+        """The reference of the image it was made from."""
+        return self._record.image
+
+    @property
+    def command(self) -> str:
+        """What runs in it, as one line to show."""
+        return self._record.command
+
+    @property
+    def created_ns(self) -> int:
+        """When it was made, in nanoseconds since the epoch."""
+        return self._record.created_ns
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels."""
+        return dict(self._record.config["labels"])
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Its record, as in config.json."""
+        return self._record.to_document()
+
+    @property
+    def status(self) -> str:
+        """created, running, paused, exited or stopped."""
+        return self._record.status
+
+    @property
+    def pid(self) -> int | None:
+        """The host's pid of its init; None when it does not run."""
+        return self._record.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended: the command's code, 128 + signal; None while it has not."""
+        return self._record.exit_code
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended it, if one did."""
+        return self._record.signal
+
+    @property
+    def oom_killed(self) -> bool:
+        """Whether the kernel killed it for exceeding its memory limit."""
+        return self._record.oom_killed
+
+    def refresh(self) -> Container:
+        """Look again. Raises NotFound when it is gone."""
+        self._record = ending.current(self._store, self.id)
+        return self
+
+    @property
+    def _store(self) -> Store:
+        return self._containers._store
+
+    @property
+    def _creator(self) -> Creator:
+        return self._containers._creator
+
+    # --- its life -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a created container, or an ended one again. Raises AlreadyInState, Conflict."""
+        from .restarting import start  # cold: `run` does not come here
+
+        self._record = start(self._store, self._creator, self.id)
+
+    def stop(self, timeout: float | None = None, signal: str | None = None) -> None:
+        """End it: its stop signal, SIGKILL after `timeout` seconds (10 by default, below 0 never). Raises Conflict."""
+        self._record = ending.stop(self._store, self.id, timeout_s=timeout, signal=signal or "") or self._record
+
+    def restart(self, timeout: float | None = None) -> None:
+        """Stop it if it runs, and start it."""
+        if self.refresh().status in ALIVE and self.status != CREATED:
+            self.stop(timeout)
+        self.start()
+
+    def kill(self, signal: str = "KILL") -> None:
+        """Send a signal to its init. Raises Conflict when it does not run."""
+        ending.kill(self._store, self.id, signal)
+
+    def pause(self) -> None:
+        """Stop all its processes where they are (the cgroup freezer). Raises Conflict, AlreadyInState."""
+        self._change("pause", lambda cgroup: cgroup.freeze())
+
+    def unpause(self) -> None:
+        """Let them go on. Raises Conflict, AlreadyInState."""
+        self._change("unpause", lambda cgroup: cgroup.thaw())
+
+    def _change(self, event: str, act: Callable[[Cgroup], None]) -> None:
+        with self._store.lock(self.id):
+            record = ending.current(self._store, self.id)
+            status = advance(record.status, event, name=record.name)
+            act(Cgroup.open(recover.cgroups_path(self.id)))
+            self._record = record.replace(status=status)
+            self._store.save(self._record)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end and return the exit code. Raises Timeout, NotFound (removed by its end: then
+        the code comes from the monitor)."""
+        from .restarting import wait  # cold
+
+        return wait(self._store, self.id, timeout)
+
+    def remove(self, force: bool = False) -> None:
+        """Remove it with its log and write layer; `force` kills it first. Raises Conflict, NotFound."""
+        ending.remove(self._store, self.id, force=force)
+
+    # --- looking and working inside ---------------------------------------------------------------
+
+    def inspect(self) -> dict[str, Any]:
+        """Return all there is to know of it as a JSON document."""
+        from .inspecting import inspect_container  # cold
+
+        return inspect_container(self._store, self.refresh()._record)
+
+    def logs(
+        self, *, follow: bool = False, tail: int | str | None = None, since: str | float | None = None,
+        until: str | float | None = None, timestamps: bool = False,
+    ) -> Iterator[LogLine]:
+        """Yield the lines it wrote. `tail` is a count or "all"; `since`/`until` are times or ages (`10m`)."""
+        from .logs import read_container_log  # cold
+
+        return read_container_log(self._store, self._record, follow=follow, tail=tail, since=since, until=until)
+
+    def copy_logs(self, stdout_fd: int, stderr_fd: int, **options: Any) -> None:
+        """Write its log to two descriptors, faster than `logs` could; options as there, and `timestamps`."""
+        from .logs import copy_container_log  # cold
+
+        copy_container_log(self._store, self._record, stdout_fd, stderr_fd, **options)
+
+    def attach(self, *, stdin: bool = False, output: bool = True) -> LiveSession:
+        """Return a live session of its streams from now on. Raises Conflict when it does not run."""
+        record = self.refresh()._record
+        if record.status not in ALIVE:
+            raise Conflict(f"attach to container {self.name}: it is {self.status}")
+        session = LiveSession.connect(f"{self._store.layout.container(self.id)}/{paths.CONTROL_SOCKET}")
+        session.container = self
+        session.attach((WANTS_STDOUT | WANTS_STDERR if output else 0) | (WANTS_STDIN if stdin else 0))
+        return session
+
+    def exec(
+        self, argv: Iterable[str], *, env: Mapping[str, str] | Iterable[str] | None = None, workdir: str = "",
+        user: str = "", tty: bool = False, stdin: bytes | None = None, timeout: float | None = None, detach: bool = False,
+        env_file: Iterable[str] = (),
+    ) -> ExecResult:
+        """Run a command in it and return its exit code and output; `detach` leaves it running.
+
+        Raises Timeout after `timeout` seconds and kills the command then; CommandNotFound, Conflict, ...
+        """
+        from .execs import ExecResult
+
+        session = self.open_exec(
+            argv, env=env, workdir=workdir, user=user, tty=tty, interactive=stdin is not None, detach=detach, env_file=env_file)
+        if detach:
+            session.close()
+            return ExecResult(exit_code=0, stdout=b"", stderr=b"")
+        try:
+            stdout, stderr, ended = session.communicate(stdin, timeout)
+        except Timeout:
+            session.kill()
+            session.finish()
+            raise
+        session.finish()
+        return ExecResult(exit_code=ended.exit_code, stdout=stdout, stderr=stderr)
+
+    def open_exec(self, argv: Iterable[str], **options: Any) -> LiveSession:
+        """Run a command in it and return the live session: iterate `events()`, `write()`, `close_stdin()`, `finish()`."""
+        from .execs import judge_exec, open_exec
+
+        record = self.refresh()._record
+        require_running(record.status, "exec in", name=record.name)
+        session = open_exec(self._store, self._creator.starter, self.id, judge_exec(argv, **options))
+        session.container = self
+        return session
+
+    def commit(self, image: str, *, author: str = "", message: str = "", pause: bool = True) -> str:
+        """Make an image of it as it is now; return the image's digest. Raises InvalidRequest (name)."""
+        from .committing import commit  # cold
+
+        return commit(self._store, self._creator.images, self.id, image, author=author, message=message, pause=pause)

@@ -1,0 +1,189 @@
+"""Making a container: from a judged configuration to a created (or started) one.
+
+    claim id -> claim name -> record -> files, write layer, bundle -> monitor stage -> STARTED
+
+Each step is undone when a later one fails; a kill in between leaves a journal entry that recover.py
+undoes. The container's lock is held throughout, and passes to the monitor stage with the fork.
+"""
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+import _socket
+
+from mydocker.base import files, log, paths, trace
+from mydocker.base.clock import now_ns
+from mydocker.base.errors import InvalidRequest
+from mydocker.linux.cgroup import group
+
+from . import recover
+from .lifecycle import CREATING, RUNNING
+from .request import ContainerConfig
+from .sessions import LiveSession
+from .spec import ETC_FILES, build_spec, hostname_of
+from .stage import ContainerStage
+from .store import Claim, ContainerRecord, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.image.store import Images, ResolvedImage
+    from mydocker.oci.runtime_spec import Mount, Spec
+
+    from .starting import Starter
+
+
+class Creator:
+    """Makes and starts containers; holds what that takes."""
+
+    __slots__ = ("images", "starter", "store")
+
+    def __init__(self, store: Store, images: Images, starter: Starter) -> None:
+        self.store = store
+        self.images = images
+        self.starter = starter
+
+    def create(self, config: ContainerConfig, *, start: bool, client_flags: int = 0) -> tuple[ContainerRecord, LiveSession]:
+        """Make a container and leave it `created`, or `running` with `start`.
+
+        Returns its record and a session of its monitor with the given subscription (see
+        monitor/protocol.py). Raises MydockerError; then nothing is left of it.
+        """
+        resolved = self.images.resolve(config.image, config.show)
+        claim = self.store.claim_id()
+        with ExitStack() as undo:
+            undo.callback(claim.close)
+            name = config.name or claim.id
+            undo.callback(self._discard, claim, name)
+            record, spec = self._prepare(claim, name, config, resolved)
+            session = self.start_stage(
+                record, spec, claim.lock.fd, claim.journal_fd, start=start, client_flags=client_flags)
+            undo.callback(session.close)
+            # Whoever undoes does the clean-up, too: the monitor, if there is one, need not start it.
+            undo.callback(session.cleaned)
+            record = self._await(record, session, start=start)
+            undo.pop_all()
+        claim.close()
+        return record, session
+
+    def _discard(self, claim: Claim, name: str) -> None:
+        """Undo everything of a container that did not come to be."""
+        group.remove(recover.cgroups_path(claim.id))
+        recover.remove_tree(self.store.discard(claim.id, name))
+
+    def _prepare(
+        self, claim: Claim, name: str, config: ContainerConfig, resolved: ResolvedImage
+    ) -> tuple[ContainerRecord, Spec]:
+        trace.point("claimed id")
+        spec = build_spec(config, resolved.config.get("config") or {}, container_id=claim.id, directory=claim.path)
+        record = ContainerRecord(
+            id=claim.id, name=name, command=" ".join(spec["process"]["args"]), created_ns=now_ns(), status=CREATING,
+            config=config_document(config, resolved), image=resolved.reference, image_id=resolved.manifest_digest,
+            base=resolved.base, layers=tuple(resolved.chain_ids))
+        self.store.claim_name(name, claim.id)
+        trace.point("claimed name")
+        # The layers are held until the record that names them is there; then it protects them.
+        with self.images.hold(resolved) as lower_dirs:
+            record = record.replace(config=record.config | {"lower_dirs": list(lower_dirs)})
+            self.store.save(record)
+        trace.point("recorded creating")
+        make_files(claim.path, config, claim.id)
+        make_volumes(config)
+        self.images.prepare_write_layer(claim.path, lower_dirs)
+        bundle = f"{claim.path}/{paths.BUNDLE}"
+        os.makedirs(f"{bundle}/rootfs", mode=0o755)
+        files.save_json(f"{bundle}/{paths.RECORD}", spec)
+        trace.point("made bundle")
+        return record, spec
+
+    def start_stage(
+        self, record: ContainerRecord, spec: Spec, lock_fd: int, journal_fd: int = -1, *, start: bool, client_flags: int = 0
+    ) -> LiveSession:
+        """Start a monitor stage, from the first time or again, and return the session it reports to.
+
+        The caller holds the container's lock; the stage keeps it until the start is recorded.
+        """
+        directory = self.store.layout.container(record.id)
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+        session = LiveSession(ours)
+        try:
+            self.starter.start_container(ContainerStage(
+                store=self.store, record=record, spec=spec, root_mount=root_mount(record, directory), start=start,
+                client=theirs, client_flags=client_flags, lock_fd=lock_fd, journal_fd=journal_fd))
+        except BaseException:
+            session.close()
+            raise
+        finally:
+            theirs.close()
+        return session
+
+    def _await(self, record: ContainerRecord, session: LiveSession, *, start: bool) -> ContainerRecord:
+        """Wait for the monitor's word and return the record that the stage wrote, running if started."""
+        if not start:
+            session.ping()
+            return self.store.load(record.id)
+        started = session.wait_started()
+        log.debug("started", container=record.id, pid=started.pid)
+        running = self.store.load(record.id).replace(status=RUNNING, started_ns=started.started_ns)
+        self.store.save(running)
+        return running
+
+
+def config_document(config: ContainerConfig, resolved: ResolvedImage) -> dict[str, Any]:
+    """Return the configuration as stored: the user's, with what the image decides where the user was silent."""
+    image_config = resolved.config.get("config") or {}
+    document = config.to_document()
+    document["user"] = config.user or image_config.get("User") or ""
+    document["stop_signal"] = config.stop_signal or image_config.get("StopSignal") or ""
+    return document
+
+
+def root_mount(record: ContainerRecord, directory: str) -> Mount:
+    """Return the overlay that is a container's root file system."""
+    from mydocker.storage.snapshots import overlay_mount
+
+    # A container that goes with its end need not survive a power cut: spare its end a sync of the whole file system.
+    return overlay_mount(record.config["lower_dirs"], directory, volatile=record.config["rm"])
+
+
+def make_files(directory: str, config: ContainerConfig, container_id: str) -> None:
+    """Write the container's /etc/hostname, hosts and resolv.conf, which are bound into it."""
+    hostname = hostname_of(config, container_id)
+    contents = {
+        "hostname": f"{hostname}\n",
+        "hosts": _hosts(hostname) if config.network != "host" else _read_host("/etc/hosts"),
+        "resolv.conf": _read_host("/etc/resolv.conf") if config.network == "host" else "",
+    }
+    for name in ETC_FILES:
+        fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            # Seen by every user of the container, whatever our umask is.
+            os.fchmod(fd, 0o644)
+            files.write_all(fd, contents[name].encode())
+        finally:
+            os.close(fd)
+
+
+def _hosts(hostname: str) -> str:
+    return (
+        f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+        "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
+
+
+def _read_host(path: str) -> str:
+    try:
+        return files.read_bytes(path).decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""  # a machine without the file has nothing to pass on
+
+
+def make_volumes(config: ContainerConfig) -> None:
+    """Make the host directories of volumes that are not there, as Docker does. Raises InvalidRequest."""
+    for volume in config.volumes:
+        try:
+            if not os.path.exists(volume.source):
+                os.makedirs(volume.source, mode=0o755, exist_ok=True)
+        except OSError as error:
+            raise InvalidRequest(f"make volume directory {volume.source}: {os.strerror(error.errno or 0)}") from error

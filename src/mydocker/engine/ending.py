@@ -1,0 +1,198 @@
+"""The ends of containers: recording them, stopping, killing, removing.
+
+`finish` is the one place where an end is recorded and its cgroup removed; the clean-up command that the
+monitor runs, the owner of a foreground run, `stop`, `rm` and `ps` all come here, in any order, as often
+as they like. Nobody waits for a monitor while holding the container's lock.
+"""
+from __future__ import annotations
+
+import os
+import time
+
+from mydocker.base import log, paths, trace
+from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
+from mydocker.base.locks import DirectoryLock
+from mydocker.linux.cgroup import group
+from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
+from mydocker.monitor.attach import Session
+from mydocker.monitor.protocol import load_exit
+
+from . import recover
+from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, advance
+from .observe import gather, identity_of, observe
+from .request import parse_signal
+from .store import ContainerRecord, Store
+
+SIGKILL = 9
+SIGTERM = "TERM"
+#: How long a monitor may take from the end of its container to the exit record: draining the log.
+_RECORD_TIMEOUT_S = 30.0
+_POLL_S = 0.005
+
+
+def current(store: Store, container_id: str) -> ContainerRecord:
+    """Return a container's record as it is now, without a lock and without a change. Raises NotFound."""
+    record = store.load(container_id)
+    if record.status not in ALIVE:
+        return record
+    return observe(record, gather(record, store.layout.container(container_id)))
+
+
+def finish(store: Store, container_id: str) -> ContainerRecord | None:
+    """Record a container's end, remove its cgroup, and remove it altogether if it was to go; idempotent.
+
+    Returns the record, or None when the container is gone. Does nothing to one that runs.
+    """
+    try:
+        lock = store.lock(container_id)
+    except NotFound:
+        return None
+    with lock:
+        return finish_locked(store, container_id)
+
+
+def finish_locked(store: Store, container_id: str) -> ContainerRecord | None:
+    """`finish` for a caller that holds the lock."""
+    record = current(store, container_id)
+    if record.status in ALIVE or record.status == CREATING:
+        return record
+    if not record.is_recorded_end:
+        group.remove(recover.cgroups_path(container_id))
+        trace.point("removed cgroup")
+        if not record.config["rm"]:
+            record = record.replace(is_recorded_end=True)
+            store.save(record)
+    if record.config["rm"]:
+        remove_locked(store, record)
+        return None
+    return record
+
+
+def remove_locked(store: Store, record: ContainerRecord) -> None:
+    """Remove an ended container. The caller holds the lock."""
+    log.debug("remove", container=record.id)
+    trash = store.discard(record.id, record.name)
+    trace.point("discarded")
+    recover.remove_tree(trash)
+
+
+def stop(store: Store, container_id: str, *, timeout_s: float | None = None, signal: str = "") -> ContainerRecord | None:
+    """End a container: its stop signal, then after the grace time SIGKILL. Raises Conflict, AlreadyInState.
+
+    `timeout_s` below zero waits for ever. Returns its record, None when it was removed by its end.
+    """
+    with store.lock(container_id):
+        record = current(store, container_id)
+        advance(record.status, "stop", name=record.name)
+        if record.status == PAUSED:
+            _thaw(record)
+        store.save(record.replace(stop_requested=True))
+    config = record.config
+    word = signal or config["stop_signal"] or SIGTERM
+    grace_s = config["stop_timeout_s"] if timeout_s is None else timeout_s
+    if record.status == CREATED or not _signal_and_wait(record, parse_signal(word), grace_s):
+        kill_whole(record)
+    await_end(store, record)
+    return finish(store, container_id)
+
+
+def _signal_and_wait(record: ContainerRecord, signum: int, grace_s: float) -> bool:
+    """Send a signal; tell whether the process ended within the grace time."""
+    identity = identity_of(record)
+    fd = open_pidfd(identity) if identity else None
+    if fd is None:
+        return True
+    try:
+        signal_pidfd(fd, signum)
+        return wait_pidfd(fd, None if grace_s < 0 else grace_s)
+    finally:
+        os.close(fd)
+
+
+def kill_whole(record: ContainerRecord) -> None:
+    """SIGKILL the container's init, with which the kernel ends its whole pid namespace."""
+    identity = identity_of(record)
+    fd = open_pidfd(identity) if identity else None
+    if fd is None:
+        return
+    try:
+        signal_pidfd(fd, SIGKILL)
+        if record.status == PAUSED:
+            _thaw(record)  # on cgroup v1 a frozen process does not even die
+        if not wait_pidfd(fd, _RECORD_TIMEOUT_S):
+            raise Timeout(f"kill container {record.name}: process {record.pid} does not end", hint="it hangs in the kernel")
+    finally:
+        os.close(fd)
+
+
+def _thaw(record: ContainerRecord) -> None:
+    try:
+        group.Cgroup.open(recover.cgroups_path(record.id)).thaw()
+    except NotFound:
+        pass  # it ended meanwhile, and somebody tidied up
+
+
+def kill(store: Store, container_id: str, signal: str = "KILL") -> None:
+    """Send a signal to a container's init. Raises Conflict when it does not run."""
+    signum = parse_signal(signal)
+    with store.lock(container_id):
+        record = current(store, container_id)
+        if record.status not in ALIVE or record.status == CREATED:
+            raise Conflict(f"kill container {record.name}: it is {record.status}")
+        identity = identity_of(record)
+        fd = open_pidfd(identity) if identity else None
+        if fd is None:
+            raise Conflict(f"kill container {record.name}: it has just ended")
+        try:
+            signal_pidfd(fd, signum)
+        finally:
+            os.close(fd)
+        if signum == SIGKILL and record.status == PAUSED:
+            _thaw(record)
+    if signum == SIGKILL:
+        kill_whole(record)
+        await_end(store, record)
+
+
+def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_TIMEOUT_S) -> None:
+    """Wait until the monitor of a dead container has recorded the end, or is dead itself.
+
+    The monitor's control socket tells: it is closed after the record. Raises Timeout.
+    """
+    directory = store.layout.container(record.id)
+    deadline = time.monotonic() + timeout_s
+    while load_exit(f"{directory}/{paths.EXIT}") is None:
+        try:
+            with Session.connect(f"{directory}/{paths.CONTROL_SOCKET}") as session:
+                session.wait(max(deadline - time.monotonic(), 0.0))
+                return
+        except Unavailable:
+            # No monitor, or it ended while we asked: what can be known of the end is on disk now.
+            return
+        if time.monotonic() > deadline:
+            raise Timeout(f"wait for the end of container {record.name}: its monitor does not record it")
+        time.sleep(_POLL_S)
+
+
+def remove(store: Store, container_id: str, *, force: bool = False) -> None:
+    """Remove a container. Raises Conflict when it runs and `force` is not set, NotFound."""
+    record = current(store, container_id)
+    if record.status in ALIVE and record.status != CREATED and not force:
+        raise Conflict(
+            f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
+    if record.status in ALIVE:
+        kill_whole(record)
+        await_end(store, record)
+    with store.lock(container_id) as lock:
+        _remove_ended(store, container_id, lock, force=force)
+
+
+def _remove_ended(store: Store, container_id: str, lock: DirectoryLock, *, force: bool) -> None:
+    record = current(store, container_id)
+    if record.status in ALIVE and not force:
+        # Started again between our look and the lock.
+        raise Conflict(f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
+    if record.status in ALIVE:
+        kill_whole(record)
+    group.remove(recover.cgroups_path(container_id))
+    remove_locked(store, record)

@@ -1,0 +1,66 @@
+"""`Engine`: the one object a program needs. A facade: it holds the services and does nothing itself."""
+from __future__ import annotations
+
+from mydocker.base.paths import Layout
+
+from .containers import Containers
+from .creating import Creator
+from .images import EngineImages
+from .starting import ForkStarter, LauncherStarter
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from typing import Any
+
+    from .starting import Starter
+
+
+class Engine:
+    """A container engine on one state root.
+
+    `root` is the state directory, MYDOCKER_ROOT or /var/lib/mydocker by default. Starts go through a
+    launcher process, made with the first one, so the engine may be used from many threads; with
+    `single_threaded=True` the calling process itself is forked, which is for short-lived programs without
+    threads, such as the command line. Close it, or use it as a context manager: containers live on.
+    """
+
+    __slots__ = ("_starter", "containers", "images", "layout", "store")
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, *, single_threaded: bool = False) -> None:
+        self.layout = Layout(root)
+        self.layout.ensure()
+        self.store = Store(self.layout)
+        self._starter: Starter = ForkStarter() if single_threaded else LauncherStarter()
+        self.images = EngineImages(self.layout)
+        self.containers = Containers(self.store, Creator(self.store, self.images, self._starter))
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the launcher, if there is one. Containers live on."""
+        self._starter.close()
+
+    def recover(self) -> None:
+        """Finish what killed commands left behind, and put back what a reboot emptied."""
+        from .recover import sweep
+
+        sweep(self.layout)
+        self.store.ensure_run_links()
+
+    def info(self) -> dict[str, Any]:
+        """Return what the engine found on this machine, and how much it keeps."""
+        from .describing import describe_machine  # cold
+
+        return describe_machine(self)
+
+    def version(self) -> dict[str, str]:
+        """Return the versions of the engine, the interpreter and the kernel."""
+        from .describing import describe_version  # cold
+
+        return describe_version()

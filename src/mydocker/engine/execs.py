@@ -1,0 +1,144 @@
+"""Exec sessions: further processes in running containers.
+
+    container/<id>/exec/<exec id>/    started, exit: what the session's monitor recorded; gone after a
+                                      foreground session, kept of a detached one until `rm`
+"""
+from __future__ import annotations
+
+import os
+
+import _socket
+
+from mydocker.base import files, ids, paths
+from mydocker.base.errors import Conflict, InvalidRequest
+from mydocker.base.record import Record
+from mydocker.linux.process import open_pidfd
+from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
+from mydocker.runtime.create import NAMESPACES
+
+from . import recover
+from .ending import current
+from .lifecycle import require_running
+from .observe import identity_of
+from .request import judge_argv, judge_env, read_env_file
+from .sessions import LiveSession
+from .stage import ExecStage
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mydocker.oci.runtime_spec import Process, Spec
+
+    from .starting import Starter
+    from .store import ContainerRecord, Store
+
+
+class ExecRequest(Record):
+    """What to run in a container, judged."""
+
+    argv: tuple[str, ...]
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    tty: bool = False
+    interactive: bool = False
+    detach: bool = False
+
+
+class ExecResult(Record):
+    """How an exec'd process ended, and what it wrote."""
+
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+def judge_exec(
+    argv: Iterable[str], *, env: Mapping[str, str] | Iterable[str] | None = None, env_file: Iterable[str] = (),
+    workdir: str = "", user: str = "", tty: bool = False, interactive: bool = False, detach: bool = False,
+) -> ExecRequest:
+    """Return the judged request. Raises InvalidRequest."""
+    words = judge_argv(argv)
+    if not words:
+        raise InvalidRequest("no command to execute")
+    if workdir and not workdir.startswith("/"):
+        raise InvalidRequest(f"workdir {workdir!r} must be an absolute path")
+    items: list[str] = []
+    for path in [env_file] if isinstance(env_file, str) else env_file:
+        items += read_env_file(path)
+    items += judge_env(env)
+    if detach and interactive:
+        raise InvalidRequest("a detached command has no input", hint="leave out -i or -d")
+    return ExecRequest(
+        argv=words, env=tuple(items), workdir=workdir, user=user, tty=tty, interactive=interactive, detach=detach)
+
+
+def build_exec_process(spec: Spec, request: ExecRequest) -> Process:
+    """Return the process to run: the container's own, with what the request changes."""
+    process: Process = {**spec["process"], "args": list(request.argv), "terminal": request.tty}
+    items = {item.partition("=")[0]: item for item in [*process.get("env", ()), *request.env]}
+    if request.tty:
+        items.setdefault("TERM", "TERM=xterm")
+    process["env"] = list(items.values())
+    if request.workdir:
+        process["cwd"] = request.workdir
+    return process
+
+
+def namespaces_to_join(spec: Spec) -> int:
+    """Return the CLONE_NEW* flags of the namespaces that the container has of its own."""
+    flags = 0
+    for namespace in spec.get("linux", {}).get("namespaces", ()):
+        flags |= NAMESPACES[namespace["type"]]
+    return flags
+
+
+def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRequest) -> LiveSession:
+    """Start a process in a running container and return its session, attached to its streams.
+
+    Raises Conflict when the container does not run, CommandNotFound, CommandNotExecutable, NotFound (user).
+    """
+    record = current(store, container_id)
+    require_running(record.status, "exec in", name=record.name)
+    container_dir = store.layout.container(container_id)
+    spec: Spec = files.load_json(f"{container_dir}/{paths.BUNDLE}/{paths.RECORD}")
+    directory = f"{container_dir}/{paths.EXECS}/{ids.new_unique()}"
+    os.makedirs(directory, mode=0o700)
+    flags = 0 if request.detach else WANTS_STDOUT | WANTS_STDERR | IS_OWNER | (WANTS_STDIN if request.interactive else 0)
+    try:
+        session = _start(starter, record, spec, request, directory, flags)
+        session.own(lambda: recover.remove_tree(directory))
+        try:
+            session.wait_started()
+        except BaseException:
+            session.close()
+            raise
+    except BaseException:
+        recover.remove_tree(directory)
+        raise
+    return session
+
+
+def _start(
+    starter: Starter, record: ContainerRecord, spec: Spec, request: ExecRequest, directory: str, flags: int
+) -> LiveSession:
+    identity = identity_of(record)
+    pidfd = open_pidfd(identity) if identity else None
+    if pidfd is None:
+        raise Conflict(f"exec in container {record.name}: it has just ended")
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
+    session = LiveSession(ours)
+    try:
+        starter.start_exec(ExecStage(
+            container_id=record.id, directory=directory, cgroups_path=recover.cgroups_path(record.id),
+            process=build_exec_process(spec, request), namespaces=namespaces_to_join(spec), init_pidfd=pidfd,
+            user=request.user or record.config["user"], interactive=request.interactive, client=theirs,
+            client_flags=flags))
+    except BaseException:
+        session.close()
+        raise
+    finally:
+        theirs.close()
+        os.close(pidfd)
+    return session

@@ -1,0 +1,56 @@
+"""What `inspect` shows of a container: its record, its configuration, what it used, where its files are."""
+from __future__ import annotations
+
+from mydocker.base import files, paths
+from mydocker.base.clock import format_rfc3339
+from mydocker.base.errors import NotFound
+from mydocker.linux.cgroup.group import Cgroup
+
+from . import recover
+from .lifecycle import ALIVE
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .store import ContainerRecord, Store
+
+
+def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
+    """Return the document: the seed's keys, then `state`, `config`, `resources`, `paths`, `spec`."""
+    directory = store.layout.container(record.id)
+    document = record.to_document()
+    seed = {key: document[key] for key in ("id", "name", "pid", "command", "createTime", "status")}
+    return {
+        **seed,
+        "image": record.image, "imageId": record.image_id,
+        "state": {
+            "status": record.status, "pid": record.pid or 0, "exitCode": record.exit_code, "signal": record.signal,
+            "oomKilled": record.oom_killed, "error": record.error, "createdAt": format_rfc3339(record.created_ns),
+            "startedAt": _time(record.started_ns), "finishedAt": _time(record.finished_ns),
+        },
+        "resources": _resources(record),
+        "config": record.config,
+        "paths": {
+            "directory": directory, "log": f"{directory}/{paths.LOG}", "upper": f"{directory}/{paths.UPPER}",
+            "cgroup": recover.cgroups_path(record.id),
+        },
+        "spec": files.load_json(f"{directory}/{paths.BUNDLE}/{paths.RECORD}"),
+    }
+
+
+def _time(time_ns: int | None) -> str:
+    return format_rfc3339(time_ns) if time_ns else ""
+
+
+def _resources(record: ContainerRecord) -> dict[str, int | None]:
+    """Return the bill: so far while it lives, the final one after."""
+    if record.status in ALIVE:
+        try:
+            stats = Cgroup.open(recover.cgroups_path(record.id)).stats()
+            return {
+                "cpuNs": stats.cpu_ns, "memoryBytes": stats.memory_bytes, "memoryPeakBytes": stats.memory_peak_bytes,
+                "pids": stats.pids}
+        except NotFound:
+            pass  # it has just ended
+    return {"cpuNs": record.cpu_ns, "memoryPeakBytes": record.memory_peak_bytes}

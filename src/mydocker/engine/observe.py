@@ -1,0 +1,66 @@
+"""Stored record + facts of the kernel and the monitor -> what is true now.
+
+`observe` is pure; `gather` reads the facts. No command trusts the stored status of a container that
+may have moved on by itself: the process may have ended, be another's by now, or of an earlier boot.
+"""
+from __future__ import annotations
+
+from mydocker.base import paths
+from mydocker.base.record import Record
+from mydocker.linux.process import ProcessIdentity, is_alive
+from mydocker.monitor.protocol import ExitRecord, StartedRecord, load_exit, load_started
+
+from .lifecycle import ALIVE, CREATED, EXITED, RUNNING, STOPPED
+from .store import ContainerRecord
+
+#: What `exit_code` says when the monitor was killed and nobody saw the end.
+UNKNOWN_EXIT_CODE = 255
+
+
+class Facts(Record):
+    """What can be seen of a container apart from its record."""
+
+    is_alive: bool
+    started: StartedRecord | None = None
+    exit: ExitRecord | None = None
+
+
+def identity_of(record: ContainerRecord) -> ProcessIdentity | None:
+    """Return the identity of a container's process, None when it has none."""
+    if record.pid is None or record.start_time is None:
+        return None
+    return ProcessIdentity(pid=record.pid, start_time=record.start_time, boot_id=record.boot_id)
+
+
+def gather(record: ContainerRecord, directory: str) -> Facts:
+    """Read the facts of a container that its record calls alive. Raises OSError."""
+    identity = identity_of(record)
+    alive = identity is not None and is_alive(identity)
+    # Read after the look at the process: a monitor writes the exit record when the process has ended,
+    # so dead and no record means that there is no monitor, or that it has not come to it yet.
+    exit_record = load_exit(f"{directory}/{paths.EXIT}")
+    needs_start = record.status == CREATED
+    return Facts(
+        is_alive=alive and exit_record is None, exit=exit_record,
+        started=load_started(f"{directory}/{paths.STARTED}") if needs_start else None)
+
+
+def observe(record: ContainerRecord, facts: Facts) -> ContainerRecord:
+    """Return the record as it is now."""
+    if record.status not in ALIVE:
+        return record
+    if facts.is_alive:
+        if record.status == CREATED and facts.started is not None:
+            return record.replace(status=RUNNING, started_ns=facts.started.started_ns)
+        return record
+    ended = record.replace(
+        status=STOPPED if record.stop_requested else EXITED, pid=None, start_time=None)
+    end = facts.exit
+    if end is None:
+        return ended.replace(
+            exit_code=137 if record.stop_requested else UNKNOWN_EXIT_CODE,
+            error="" if record.stop_requested else "its end was not seen: the monitor was killed or the machine restarted")
+    return ended.replace(
+        exit_code=end.exit_code, signal=end.signal or None, oom_killed=bool(end.oom_killed),
+        started_ns=end.started_ns or record.started_ns, finished_ns=end.finished_ns, cpu_ns=end.cpu_ns,
+        memory_peak_bytes=end.memory_peak_bytes, error=end.error_message or "")

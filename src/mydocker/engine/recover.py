@@ -1,0 +1,92 @@
+"""Finishing what a killed command left: unlocked journal entries, trash, ended containers nobody recorded.
+
+`sweep` costs two directory listings when there is nothing to do, so commands call it freely. Every
+step is idempotent and takes only locks that are free: what is locked is being worked on.
+"""
+from __future__ import annotations
+
+import fcntl
+import os
+
+from mydocker.base import log
+from mydocker.base.errors import Corrupt, NotFound
+from mydocker.base.locks import lock_directory
+from mydocker.linux.cgroup import group
+
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.base.paths import Layout
+
+
+def cgroups_path(container_id: str) -> str:
+    """Return the cgroup of a container, the same for spec, removal and recovery."""
+    return f"/mydocker/{container_id}"
+
+
+def sweep(layout: Layout) -> None:
+    """Remove the leftovers of killed commands."""
+    store = Store(layout)
+    for container_id in os.listdir(layout.creating):
+        _sweep_claim(store, container_id)
+    if os.listdir(layout.trash):
+        _sweep_trash(store)
+
+
+def _sweep_claim(store: Store, container_id: str) -> None:
+    path = f"{store.layout.creating}/{container_id}"
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return  # just finished
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(fd).st_nlink:
+            _undo_claim(store, container_id)
+    except BlockingIOError:
+        return  # alive: its maker, or the monitor stage that inherited the lock
+    finally:
+        os.close(fd)
+
+
+def _undo_claim(store: Store, container_id: str) -> None:
+    log.debug("sweep unfinished container", container=container_id)
+    try:
+        lock = lock_directory(store.layout.container(container_id), wait=False)
+    except NotFound:
+        store.end_journal(container_id)
+        return
+    if lock is None:
+        return
+    with lock:
+        group.remove(cgroups_path(container_id))
+        remove_tree(store.discard(container_id, _name_of(store, container_id)))
+
+
+def _name_of(store: Store, container_id: str) -> str:
+    """Return the name an unfinished container had claimed: of its record, else of the index."""
+    try:
+        return store.load(container_id).name
+    except (NotFound, Corrupt):
+        for name in os.listdir(store.layout.names):
+            if store.id_of_name(name) == container_id:
+                return name
+        return container_id
+
+
+def _sweep_trash(store: Store) -> None:
+    for entry in os.listdir(store.layout.trash):
+        path = f"{store.layout.trash}/{entry}"
+        kind, _, rest = entry.partition("@")
+        if kind == "container":
+            container_id, name, _ = rest.split("@", 2)
+            store.release_name(name, container_id)
+        remove_tree(path)
+
+
+def remove_tree(path: str) -> None:
+    """Delete a tree in the trash; somebody else may be at it, too."""
+    from mydocker.storage import trash  # cold: most commands delete nothing
+
+    trash.remove_tree(path)

@@ -1,0 +1,361 @@
+"""The one judge of user input: options as typed or as Python values -> ContainerConfig.
+
+Nothing behind this module looks at user input again; nothing before it does. Unknown options, values
+that make no sense and combinations that cannot be are InvalidRequest here, before anything is made.
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base.errors import InvalidRequest
+from mydocker.base.record import Record
+from mydocker.base.units import parse_duration, parse_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+_NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
+_NAME_REST = _NAME_FIRST | frozenset("_.-")
+MIN_MEMORY_BYTES = 6 << 20
+CPU_PERIOD_US = 100_000
+DEFAULT_LOG_SIZE = 10_000_000
+DEFAULT_LOG_FILES = 3
+NETWORKS = ("none", "host")
+
+#: Signal names without SIG (signal(7), x86 and arm numbers; the same on every Linux we run on but mips, alpha, sparc).
+SIGNALS: dict[str, int] = {name: number for number, name in enumerate(
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG "
+    "XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(), start=1)}
+
+
+class Volume(Record):
+    """A host directory or file (`source`) seen at `target` inside, with extra mount options."""
+
+    source: str
+    target: str
+    options: tuple[str, ...] = ()
+
+
+class ContainerConfig(Record):
+    """What a container is to be, judged. Stored in its record; sizes in bytes, times in seconds."""
+
+    image: str
+    argv: tuple[str, ...] = ()
+    name: str = ""
+    tty: bool = False
+    interactive: bool = False
+    rm: bool = False
+    memory_bytes: int = 0
+    memory_swap_bytes: int = 0
+    cpu_shares: int = 0
+    cpu_quota_us: int = 0
+    cpuset_cpus: str = ""
+    cpuset_mems: str = ""
+    pids_limit: int = 0
+    volumes: tuple[Volume, ...] = ()
+    env: tuple[str, ...] = ()
+    workdir: str = ""
+    user: str = ""
+    hostname: str = ""
+    network: str = "none"
+    labels: tuple[tuple[str, str], ...] = ()
+    entrypoint: tuple[str, ...] | None = None
+    read_only: bool = False
+    stop_signal: str = ""
+    stop_timeout_s: float = 10.0
+    log_max_bytes: int = DEFAULT_LOG_SIZE
+    log_files: int = DEFAULT_LOG_FILES
+    show: tuple[str, ...] = ()
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the config as a JSON object."""
+        document = self.as_dict()
+        document["volumes"] = [volume.as_dict() for volume in self.volumes]
+        document["labels"] = dict(self.labels)
+        return document
+
+
+def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> ContainerConfig:
+    """Return the judged configuration of a container. Raises InvalidRequest."""
+    if not image:
+        raise InvalidRequest("an image is needed", hint="see `mydocker images`")
+    values: dict[str, Any] = {"image": image, "argv": judge_argv(argv)}
+    environment: list[str] = []
+    for name, value in options.items():
+        if value is None or name == "detach":
+            continue
+        if name in ("env", "env_file"):
+            continue
+        rule = _RULES.get(name)
+        if rule is None:
+            raise InvalidRequest(f"unknown option {name}")
+        field, check = rule
+        values[field] = check(value, name)
+    for path in _words(options.get("env_file"), "env_file"):
+        environment += read_env_file(path)
+    environment += judge_env(options.get("env"))
+    values["env"] = tuple(environment)
+    _judge_log(options.get("log_opt"), values)
+    values.pop("log_opt", None)
+    config = ContainerConfig(**values)
+    _judge_together(config)
+    return config
+
+
+def _judge_together(config: ContainerConfig) -> None:
+    if config.memory_swap_bytes and not config.memory_bytes:
+        raise InvalidRequest("memory_swap needs memory, too", hint="add --memory")
+    if 0 < config.memory_swap_bytes < config.memory_bytes:
+        raise InvalidRequest("memory_swap is memory plus swap: it cannot be less than memory")
+    targets = [volume.target for volume in config.volumes]
+    for target in targets:
+        if targets.count(target) > 1:
+            raise InvalidRequest(f"volume: two of them would be at {target}")
+
+
+def judge_argv(argv: Iterable[str]) -> tuple[str, ...]:
+    """Return a command as a tuple; a single string is refused, it would be split into letters."""
+    if isinstance(argv, (str, bytes)):
+        raise InvalidRequest("the command must be a list of words, not one string")
+    words = tuple(os.fspath(word) for word in argv)
+    for word in words:
+        if not isinstance(word, str) or "\0" in word:
+            raise InvalidRequest(f"the command's word {word!r} is not text without NUL")
+    return words
+
+
+def judge_name(value: Any, what: str = "name") -> str:
+    """Return a container's name. Raises InvalidRequest."""
+    if not isinstance(value, str) or not is_name(value):
+        raise InvalidRequest(
+            f"{what} {value!r} is not a name", hint="use up to 128 letters, digits, '_', '.', '-', the first a letter or digit")
+    return value
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can be the name of a container (and so a file name of ours)."""
+    return 0 < len(text) <= 128 and text[0] in _NAME_FIRST and all(letter in _NAME_REST for letter in text)
+
+
+def judge_env(value: Any) -> list[str]:
+    """Return `K=V` items of a mapping or of a list of `K=V` and `K` (taken from our own environment)."""
+    if value is None:
+        return []
+    items = [f"{key}={item}" for key, item in value.items()] if hasattr(value, "items") else list(_words(value, "env"))
+    found = []
+    for item in items:
+        key, equals, _ = item.partition("=")
+        if not key or "\0" in item:
+            raise InvalidRequest(f"env {item!r} is not NAME=VALUE")
+        if equals:
+            found.append(item)
+        elif key in os.environ:
+            found.append(f"{key}={os.environ[key]}")
+    return found
+
+
+def read_env_file(path: str) -> list[str]:
+    """Return the items of an env file: `K=V` or `K` lines, `#` comments. Raises InvalidRequest."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            lines = [line.rstrip("\r\n") for line in stream]
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"read env file {path}: {error}") from error
+    items = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    for item in items:
+        if any(letter.isspace() for letter in item.partition("=")[0]):
+            raise InvalidRequest(f"env file {path}: {item!r} has white space in its name")
+    return judge_env(items)
+
+
+def parse_signal(value: str | int, what: str = "signal") -> int:
+    """Return the number of `TERM`, `SIGTERM`, `15`, `RTMIN+3`. Raises InvalidRequest."""
+    word = str(value).upper().removeprefix("SIG")
+    if word.isdigit() and 0 < int(word) <= 64:
+        return int(word)
+    if word in SIGNALS:
+        return SIGNALS[word]
+    base, sign, offset = (word[:5], word[5:6], word[6:]) if word.startswith("RTM") else ("", "", "")
+    if base == "RTMIN" and (not sign or (sign == "+" and offset.isdigit() and int(offset) <= 30)):
+        return 34 + int(offset or 0)
+    if base == "RTMAX" and (not sign or (sign == "-" and offset.isdigit() and int(offset) <= 30)):
+        return 64 - int(offset or 0)
+    raise InvalidRequest(f"{what} {value!r} is not a signal", hint="write such as TERM, SIGTERM or 15")
+
+
+def _words(value: Any, what: str) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [value]
+    words = list(value)
+    if not all(isinstance(word, str) for word in words):
+        raise InvalidRequest(f"{what} must be text")
+    return words
+
+
+def _flag(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{what} must be true or false")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or "\0" in value or "\n" in value:
+        raise InvalidRequest(f"{what} must be one line of text")
+    return value
+
+
+def _memory(value: Any, what: str) -> int:
+    size = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(_text(value, what), what=what)
+    if size and size < MIN_MEMORY_BYTES:
+        raise InvalidRequest(f"{what} {value}: less than the minimum of 6m")
+    return size
+
+
+def _memory_swap(value: Any, what: str) -> int:
+    if str(value) == "-1":
+        return -1
+    return value if isinstance(value, int) else parse_size(_text(value, what), what=what)
+
+
+def _number(low: int, high: int) -> Callable[[Any, str], int]:
+    def check(value: Any, what: str) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool) or not text.lstrip("-").isdigit() or not low <= int(text) <= high:
+            raise InvalidRequest(f"{what} {value!r} is not a whole number from {low} to {high}")
+        return int(text)
+
+    return check
+
+
+def _cpus(value: Any, what: str) -> int:
+    available = os.cpu_count() or 1
+    try:
+        cpus = float(value)
+    except (TypeError, ValueError):
+        raise InvalidRequest(f"{what} {value!r} is not a number of cpus", hint="write such as 0.5 or 2") from None
+    if not 0 <= cpus < 1e6 or 0 < cpus < 0.01:
+        raise InvalidRequest(f"{what} {value}: at least 0.01 is needed")
+    if cpus > available:
+        raise InvalidRequest(f"{what} {value}: this machine has {available} cpus")
+    return round(cpus * CPU_PERIOD_US)
+
+
+def _cpu_list(value: Any, what: str) -> str:
+    text = _text(str(value), what)
+    for part in text.split(","):
+        low, dash, high = part.partition("-")
+        if not low.isdigit() or (dash and (not high.isdigit() or int(high) < int(low))):
+            raise InvalidRequest(f"{what} {value!r} is not a list", hint="write such as 0-2,7")
+    return text
+
+
+def _volumes(value: Any, what: str) -> tuple[Volume, ...]:
+    if hasattr(value, "items"):
+        value = [f"{source}:{target}" for source, target in value.items()]
+    return tuple(_volume(text, what) for text in _words(value, what))
+
+
+def _volume(text: str, what: str) -> Volume:
+    parts = text.split(":")
+    if not 2 <= len(parts) <= 3 or not all(parts) or "\0" in text or "\n" in text:
+        raise InvalidRequest(f"{what} {text!r} is not HOST:CONTAINER[:ro]")
+    source, target = parts[0], parts[1]
+    if "/" not in source:
+        raise InvalidRequest(f"{what} {text!r}: the host path must hold a '/'", hint=f"write ./{source} for a directory here")
+    if not target.startswith("/") or os.path.normpath(target) == "/" or ".." in target.split("/"):
+        raise InvalidRequest(f"{what} {text!r}: the container's path must be absolute and not /")
+    options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
+    for option in options:
+        if option not in _VOLUME_OPTIONS:
+            raise InvalidRequest(f"{what} {text!r}: unknown option {option}", hint="ro and rw are the usual ones")
+    return Volume(source=os.path.abspath(source), target=os.path.normpath(target), options=options)
+
+
+_VOLUME_OPTIONS = frozenset((
+    "ro", "rw", "z", "Z", "nosuid", "nodev", "noexec", "private", "rprivate", "slave", "rslave", "shared", "rshared", "nocopy",
+))
+
+
+def _labels(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+    items = value.items() if hasattr(value, "items") else (word.partition("=")[::2] for word in _words(value, what))
+    labels = {_text(key, what): _text(text, what) for key, text in items}
+    if "" in labels:
+        raise InvalidRequest(f"{what}: a label needs a name")
+    return tuple(labels.items())
+
+
+def _absolute(value: Any, what: str) -> str:
+    text = _text(value, what)
+    if not text.startswith("/"):
+        raise InvalidRequest(f"{what} {value!r} must be an absolute path")
+    return os.path.normpath(text)
+
+
+def _hostname(value: Any, what: str) -> str:
+    text = _text(value, what)
+    if not 0 < len(text) <= 64 or any(letter.isspace() for letter in text):
+        raise InvalidRequest(f"{what} {value!r} is not a host name of at most 64 letters")
+    return text
+
+
+def _network(value: Any, what: str) -> str:
+    if value not in NETWORKS:
+        raise InvalidRequest(f"{what} {value!r} is not known", hint=f"use one of {', '.join(NETWORKS)}")
+    return str(value)
+
+
+def _entrypoint(value: Any, what: str) -> tuple[str, ...]:
+    words = judge_argv([value] if isinstance(value, str) else value)
+    return tuple(word for word in words if word)
+
+
+def _signal_word(value: Any, what: str) -> str:
+    parse_signal(value, what)
+    return str(value)
+
+
+def _seconds(value: Any, what: str) -> float:
+    return float(value) if isinstance(value, (int, float)) else -1.0 if value == "-1" else parse_duration(_text(value, what), what=what)
+
+
+def _show(value: Any, what: str) -> tuple[str, ...]:
+    return tuple(_absolute(word, what) for word in _words(value, what))
+
+
+def _user(value: Any, what: str) -> str:
+    text = _text(str(value), what)
+    if text.endswith(":") or text.startswith(":") or text.startswith("-"):
+        raise InvalidRequest(f"{what} {value!r} is not NAME|UID[:GROUP|GID]")
+    return text
+
+
+def _judge_log(value: Any, values: dict[str, Any]) -> None:
+    items = value.items() if hasattr(value, "items") else (word.partition("=")[::2] for word in _words(value, "log_opt"))
+    for key, text in items:
+        if key == "max-size":
+            size = parse_size(str(text), what="log_opt max-size") if str(text) != "-1" else 0
+            if 0 < size < 4096:
+                raise InvalidRequest("log_opt max-size: at least 4k is needed")
+            values["log_max_bytes"] = size
+        elif key == "max-file":
+            values["log_files"] = _number(1, 1000)(text, "log_opt max-file")
+        else:
+            raise InvalidRequest(f"log_opt {key!r} is not known", hint="max-size and max-file are")
+
+
+_RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
+    "name": ("name", judge_name),
+    "tty": ("tty", _flag), "interactive": ("interactive", _flag), "rm": ("rm", _flag), "read_only": ("read_only", _flag),
+    "memory": ("memory_bytes", _memory), "memory_swap": ("memory_swap_bytes", _memory_swap),
+    "cpu_shares": ("cpu_shares", _number(0, 262144)), "cpus": ("cpu_quota_us", _cpus),
+    "cpuset_cpus": ("cpuset_cpus", _cpu_list), "cpuset_mems": ("cpuset_mems", _cpu_list),
+    "pids_limit": ("pids_limit", _number(-1, 4194304)),
+    "volume": ("volumes", _volumes), "workdir": ("workdir", _absolute), "user": ("user", _user),
+    "hostname": ("hostname", _hostname), "network": ("network", _network), "label": ("labels", _labels),
+    "entrypoint": ("entrypoint", _entrypoint), "stop_signal": ("stop_signal", _signal_word),
+    "stop_timeout": ("stop_timeout_s", _seconds), "show": ("show", _show), "log_opt": ("log_opt", lambda value, what: None),
+}

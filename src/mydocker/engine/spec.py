@@ -1,0 +1,158 @@
+"""ContainerConfig and image -> OCI runtime spec: one small function for each section. Pure.
+
+The engine's defaults are Docker's (moby daemon/pkg/oci/defaults.go): mounts, masks, capabilities.
+Source: runtime-spec 1.2 config.md, config-linux.md.
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base.errors import InvalidRequest
+from mydocker.linux import caps
+from mydocker.oci.runtime_spec import SPEC_VERSION
+
+from .request import CPU_PERIOD_US, ContainerConfig
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.oci.runtime_spec import Linux, Mount, Process, Resources, Spec
+
+DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+MASKED_PATHS = (
+    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
+    "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+)
+READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+
+_STANDARD_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
+    ("/proc", "proc", "proc", ("nosuid", "noexec", "nodev")),
+    ("/dev", "tmpfs", "tmpfs", ("nosuid", "strictatime", "mode=755", "size=65536k")),
+    ("/dev/pts", "devpts", "devpts", ("nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5")),
+    ("/sys", "sysfs", "sysfs", ("nosuid", "noexec", "nodev", "ro")),
+    ("/sys/fs/cgroup", "cgroup", "cgroup", ("ro", "nosuid", "noexec", "nodev")),
+    ("/dev/mqueue", "mqueue", "mqueue", ("nosuid", "noexec", "nodev")),
+    ("/dev/shm", "tmpfs", "shm", ("nosuid", "noexec", "nodev", "mode=1777", "size=65536k")),
+)
+#: Files of the container's directory that are bound into it.
+ETC_FILES = ("hostname", "hosts", "resolv.conf")
+
+
+def build_spec(config: ContainerConfig, image_config: dict[str, Any], *, container_id: str, directory: str) -> Spec:
+    """Return the runtime spec of a container whose files are in `directory`.
+
+    `image_config` is the `config` object of an OCI image configuration ({} when it has none).
+    Raises InvalidRequest when neither user nor image says what to run.
+    """
+    spec: Spec = {
+        "ociVersion": SPEC_VERSION,
+        "process": build_process(config, image_config, hostname=hostname_of(config, container_id)),
+        "root": {"path": "rootfs", "readonly": config.read_only},
+        "mounts": build_mounts(config, directory),
+        "linux": build_linux(config, container_id),
+    }
+    if config.network != "host":
+        spec["hostname"] = hostname_of(config, container_id)
+    return spec
+
+
+def hostname_of(config: ContainerConfig, container_id: str) -> str:
+    """Return the host name: the user's, the machine's in its own network, else the id."""
+    return config.hostname or (os.uname().nodename if config.network == "host" else container_id)
+
+
+def build_argv(config: ContainerConfig, image_config: dict[str, Any]) -> list[str]:
+    """Return the command: entrypoint and arguments, with Docker's rule that an own entrypoint drops the image's CMD."""
+    entrypoint = config.entrypoint
+    arguments = list(config.argv)
+    if entrypoint is None:
+        entrypoint = tuple(image_config.get("Entrypoint") or ())
+        arguments = arguments or list(image_config.get("Cmd") or ())
+    argv = [*entrypoint, *arguments]
+    if not argv:
+        raise InvalidRequest(f"no command: image {config.image} has none of its own", hint="write it behind the image")
+    return argv
+
+
+def build_env(config: ContainerConfig, image_config: dict[str, Any], hostname: str) -> list[str]:
+    """Return the environment, later words replacing earlier ones: defaults, image, user."""
+    items = {"PATH": DEFAULT_PATH, "HOSTNAME": f"HOSTNAME={hostname}"}
+    if config.tty:
+        items["TERM"] = "TERM=xterm"
+    for item in [*(image_config.get("Env") or ()), *config.env]:
+        items[item.partition("=")[0]] = item
+    return list(items.values())
+
+
+def build_process(config: ContainerConfig, image_config: dict[str, Any], *, hostname: str) -> Process:
+    """Return the `process` section. The user is looked up inside the container, later."""
+    names = list(caps.DEFAULT)
+    return {
+        "terminal": config.tty,
+        "user": {"uid": 0, "gid": 0},
+        "args": build_argv(config, image_config),
+        "env": build_env(config, image_config, hostname),
+        "cwd": config.workdir or image_config.get("WorkingDir") or "/",
+        # Inheritable stays empty: CVE-2022-24769.
+        "capabilities": {"bounding": names, "effective": names, "permitted": names},
+    }
+
+
+def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:
+    """Return the mounts: the standard ones, the generated files of /etc, the user's volumes by depth."""
+    mounts: list[Mount] = [
+        {"destination": where, "type": kind, "source": source, "options": list(options)}
+        for where, kind, source, options in _STANDARD_MOUNTS
+    ]
+    taken = {volume.target for volume in config.volumes}
+    for name in ETC_FILES:
+        if f"/etc/{name}" not in taken:
+            mounts.append({
+                "destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": ["rbind", "rprivate"]})
+    # A volume on a parent must not cover one below it.
+    for volume in sorted(config.volumes, key=lambda item: item.target.count("/")):
+        options = [option for option in volume.options if option not in ("z", "Z", "nocopy", "rw")]
+        if not any("private" in option or "shared" in option or "slave" in option for option in options):
+            options.append("rprivate")
+        if "ro" in options:
+            options.append("rro")  # mounts below the host's directory, too
+        mounts.append({"destination": volume.target, "type": "bind", "source": volume.source, "options": ["rbind", *options]})
+    return mounts
+
+
+def build_linux(config: ContainerConfig, container_id: str) -> Linux:
+    """Return the `linux` section."""
+    kinds = ["pid", "mount", "ipc", "uts", "cgroup"] + ([] if config.network == "host" else ["network"])
+    return {
+        "namespaces": [{"type": kind} for kind in kinds],
+        "cgroupsPath": f"/mydocker/{container_id}",
+        "resources": build_resources(config),
+        "maskedPaths": list(MASKED_PATHS),
+        "readonlyPaths": list(READONLY_PATHS),
+    }
+
+
+def build_resources(config: ContainerConfig) -> Resources:
+    """Return `linux.resources`: only what was asked for."""
+    resources: Resources = {}
+    if config.memory_bytes:
+        resources["memory"] = {"limit": config.memory_bytes}
+        if config.memory_swap_bytes:
+            resources["memory"]["swap"] = config.memory_swap_bytes
+    cpu = resources.setdefault("cpu", {})
+    if config.cpu_shares:
+        cpu["shares"] = config.cpu_shares
+    if config.cpu_quota_us:
+        cpu["quota"] = config.cpu_quota_us
+        cpu["period"] = CPU_PERIOD_US
+    if config.cpuset_cpus:
+        cpu["cpus"] = config.cpuset_cpus
+    if config.cpuset_mems:
+        cpu["mems"] = config.cpuset_mems
+    if not cpu:
+        del resources["cpu"]
+    if config.pids_limit:
+        resources["pids"] = {"limit": config.pids_limit}
+    return resources

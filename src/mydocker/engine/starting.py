@@ -1,0 +1,104 @@
+"""How a monitor stage comes to be: by a fork of this process, or of the launcher.
+
+A command line is single-threaded and forks itself: nothing is imported twice. A program that embeds
+the engine may have threads, whose locks a fork would copy in any state, so there a *launcher* forks: a
+helper process that has imported everything, has one thread, and is fed over a socketpair
+(monitor/launcher.py). Both give the stage the same order.
+"""
+from __future__ import annotations
+
+import os
+
+import _socket
+
+from mydocker.base import jsontext, log
+from mydocker.base.errors import Unavailable
+from mydocker.base.paths import Layout
+
+from .stage import ContainerStage, ExecStage, run_container_stage, run_exec_stage
+from .store import ContainerRecord, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from mydocker.monitor.launcher import Launcher
+
+    class Starter(Protocol):
+        """Starts a monitor stage in a process of its own."""
+
+        def start_container(self, order: ContainerStage) -> None: ...
+        def start_exec(self, order: ExecStage) -> None: ...
+        def close(self) -> None: ...
+
+
+class ForkStarter:
+    """Forks the calling process, which must have one thread and end soon (the kernel's init then reaps)."""
+
+    def start_container(self, order: ContainerStage) -> None:
+        """Fork a container's monitor stage."""
+        if _fork() == 0:
+            run_container_stage(order)
+
+    def start_exec(self, order: ExecStage) -> None:
+        """Fork an exec session's monitor stage."""
+        if _fork() == 0:
+            run_exec_stage(order)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def _fork() -> int:
+    try:
+        return os.fork()
+    except OSError as error:
+        raise Unavailable(f"fork: {os.strerror(error.errno or 0)}", hint="the limit of processes or memory is reached") from error
+
+
+class LauncherStarter:
+    """Feeds a launcher, which is made with the first order. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        from mydocker.monitor.launcher import Launcher  # cold: only embedding programs have one
+
+        self._launcher: Launcher = Launcher("mydocker.engine.starting", "serve_launcher")
+
+    def start_container(self, order: ContainerStage) -> None:
+        """Have the launcher fork a container's monitor stage."""
+        document = {
+            "kind": "container", "root": order.store.layout.root, "run": order.store.layout.run,
+            "record": order.record.to_document(), "spec": order.spec, "root_mount": order.root_mount, "start": order.start,
+            "client_flags": order.client_flags, "debug": log.is_enabled(),
+        }
+        fds = [order.client.fileno(), order.lock_fd, *([order.journal_fd] if order.journal_fd >= 0 else [])]
+        self._launcher.send(jsontext.dumps(document).encode(), fds)
+
+    def start_exec(self, order: ExecStage) -> None:
+        """Have the launcher fork an exec session's monitor stage."""
+        document = {
+            "kind": "exec", "container_id": order.container_id, "directory": order.directory,
+            "cgroups_path": order.cgroups_path, "process": order.process, "namespaces": order.namespaces, "user": order.user,
+            "interactive": order.interactive, "client_flags": order.client_flags, "debug": log.is_enabled(),
+        }
+        self._launcher.send(jsontext.dumps(document).encode(), [order.client.fileno(), order.init_pidfd])
+
+    def close(self) -> None:
+        """End the launcher; containers live on."""
+        self._launcher.close()
+
+
+def serve_launcher(document: dict[str, Any], fds: list[int]) -> None:
+    """In a child of the launcher: turn a message back into its order and run it."""
+    if document["debug"]:
+        log.enable()
+    client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fds[0])
+    if document["kind"] == "exec":
+        run_exec_stage(ExecStage(
+            container_id=document["container_id"], directory=document["directory"], cgroups_path=document["cgroups_path"],
+            process=document["process"], namespaces=document["namespaces"], init_pidfd=fds[1], user=document["user"],
+            interactive=document["interactive"], client=client, client_flags=document["client_flags"]))
+    run_container_stage(ContainerStage(
+        store=Store(Layout(document["root"], document["run"])), record=ContainerRecord.from_document(document["record"]),
+        spec=document["spec"], root_mount=document["root_mount"], start=document["start"], client=client,
+        client_flags=document["client_flags"], lock_fd=fds[1], journal_fd=fds[2] if len(fds) > 2 else -1))

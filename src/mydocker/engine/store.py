@@ -1,0 +1,269 @@
+"""Container records and the name index: the truth on disk.
+
+    container/<id>/config.json   the record; the seed's keys are strings at the top level
+    name/<name>                  symbolic link to ../container/<id>: making it claims the name
+    creating/<id>                locked while <id> is being made: who finds it unlocked finds garbage
+    <run>/<name>                 symbolic link to the container's directory
+
+Records are replaced atomically by whoever holds the container's lock (base/locks.py), and read
+without one. Must not know what the states mean; that is lifecycle.py and observe.py.
+"""
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+
+from mydocker.base import files, ids, paths
+from mydocker.base.clock import format_local
+from mydocker.base.errors import Conflict, NotFound
+from mydocker.base.locks import DirectoryLock, lock_directory
+from mydocker.base.record import Record
+
+from .request import is_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_VERSION = 1
+
+
+class ContainerRecord(Record):
+    """What is stored of a container. Times in nanoseconds since the epoch; None is not known (yet).
+
+    `config` is ContainerConfig.to_document(), `status` one of lifecycle.STATES as of the last command
+    that changed it; what is true now is told by observe.py.
+    """
+
+    id: str
+    name: str
+    command: str
+    created_ns: int
+    status: str
+    config: dict[str, Any]
+    pid: int | None = None
+    start_time: int | None = None
+    boot_id: str = ""
+    image: str = ""
+    image_id: str = ""
+    base: str = ""
+    layers: tuple[str, ...] = ()
+    stop_requested: bool = False
+    is_recorded_end: bool = False
+    started_ns: int | None = None
+    finished_ns: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    oom_killed: bool = False
+    cpu_ns: int | None = None
+    memory_peak_bytes: int | None = None
+    error: str = ""
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the record as the JSON object of config.json."""
+        document = self.as_dict()
+        document.update(
+            version=_VERSION, pid="" if self.pid is None else str(self.pid), createTime=format_local(self.created_ns),
+            layers=list(self.layers))
+        return document
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> ContainerRecord:
+        """Return the record of a config.json; keys that are not ours are left out."""
+        values = {key: document[key] for key in cls._fields if key in document}
+        values["pid"] = int(values["pid"]) if values.get("pid") else None
+        values["layers"] = tuple(values.get("layers", ()))
+        return cls(**values)
+
+
+class Claim:
+    """An id in the making: its journal entry and its directory, both locked by `journal_fd` and `lock`.
+
+    Close without `commit` or `abandon` (a crash) leaves garbage that recover.py finds by the journal.
+    """
+
+    __slots__ = ("id", "journal_fd", "lock", "path")
+
+    def __init__(self, container_id: str, path: str, journal_fd: int, lock: DirectoryLock) -> None:
+        self.id = container_id
+        self.path = path
+        self.journal_fd = journal_fd
+        self.lock = lock
+
+    def close(self) -> None:
+        """Drop this process's hold on both locks."""
+        self.lock.close()
+        if self.journal_fd >= 0:
+            os.close(self.journal_fd)
+            self.journal_fd = -1
+
+
+class Store:
+    """Reads and writes container records below one Layout."""
+
+    __slots__ = ("layout",)
+
+    def __init__(self, layout: paths.Layout) -> None:
+        self.layout = layout
+
+    def claim_id(self) -> Claim:
+        """Return a fresh id with its directory, journalled and locked. Raises OSError."""
+        while True:
+            container_id = ids.new_container_id()
+            journal_fd = self._open_journal(container_id)
+            if journal_fd < 0:
+                continue
+            directory = self.layout.container(container_id)
+            try:
+                os.mkdir(directory, 0o700)
+            except FileExistsError:
+                os.close(journal_fd)
+                os.unlink(f"{self.layout.creating}/{container_id}")
+                continue
+            lock = lock_directory(directory)
+            assert lock is not None  # waited for
+            return Claim(container_id, directory, journal_fd, lock)
+
+    def _open_journal(self, container_id: str) -> int:
+        """Make and lock a journal entry; -1 when the id is taken or a sweep got the fresh entry first."""
+        path = f"{self.layout.creating}/{container_id}"
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        except FileExistsError:
+            return -1
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return -1
+        if os.fstat(fd).st_nlink == 0:
+            os.close(fd)
+            return -1
+        return fd
+
+    def end_journal(self, container_id: str) -> None:
+        """Remove the journal entry: the container is whole, or wholly gone. Idempotent."""
+        _unlink(f"{self.layout.creating}/{container_id}")
+
+    def claim_name(self, name: str, container_id: str) -> None:
+        """Enter a name into the index; its existence is the lock. Raises Conflict when it is in use."""
+        link = self.layout.name(name)
+        target = f"../container/{container_id}"
+        for _ in range(100):
+            try:
+                os.symlink(target, link)
+            except FileExistsError:
+                holder = self._holder_of(name)
+                if holder:
+                    raise Conflict(
+                        f"name {name} is in use by container {holder}", hint="choose another, or remove that one with `mydocker rm`",
+                    ) from None
+                continue
+            self._link_run(name, container_id)
+            return
+        raise Conflict(f"name {name} cannot be claimed: others claim and release it all the time")
+
+    def _holder_of(self, name: str) -> str:
+        """Return the id that holds a name; a link whose container is gone is removed and holds nothing."""
+        lock = lock_directory(self.layout.names)  # only on this rare path, and never held while waiting for another
+        assert lock is not None
+        with lock:
+            holder = self.id_of_name(name)
+            if holder and os.path.isdir(self.layout.container(holder)):
+                return holder
+            _unlink(self.layout.name(name))
+            return ""
+
+    def _link_run(self, name: str, container_id: str) -> None:
+        """Show the container at the seed's place, replacing what an earlier boot or crash left."""
+        temporary = f"{self.layout.run}/.{name}.{os.getpid()}.tmp"
+        _unlink(temporary)
+        os.symlink(self.layout.container(container_id), temporary)
+        os.rename(temporary, self.layout.run_link(name))
+
+    def ensure_run_links(self) -> None:
+        """Put back the run directory's links after a reboot emptied it."""
+        for name in os.listdir(self.layout.names):
+            if not os.path.islink(self.layout.run_link(name)) and (container_id := self.id_of_name(name)):
+                self._link_run(name, container_id)
+
+    def release_name(self, name: str, container_id: str) -> None:
+        """Remove a name and its run link, if they are this container's. Idempotent."""
+        if self.id_of_name(name) == container_id:
+            _unlink(self.layout.name(name))
+        try:
+            if os.readlink(self.layout.run_link(name)) == self.layout.container(container_id):
+                _unlink(self.layout.run_link(name))
+        except FileNotFoundError:
+            pass
+
+    def id_of_name(self, name: str) -> str:
+        """Return the id that a name leads to, or ''."""
+        try:
+            return os.readlink(self.layout.name(name)).rpartition("/")[2]
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return ""
+            raise
+
+    def ids(self) -> list[str]:
+        """Return the ids of all container directories, whole or not."""
+        return [name for name in os.listdir(self.layout.containers) if not name.startswith(".")]
+
+    def find(self, reference: str) -> str:
+        """Return the id for a name, an id, or a unique prefix of either. Raises NotFound, Conflict (ambiguous)."""
+        if not is_name(reference):
+            raise NotFound(f"no container {reference!r}", hint="`mydocker ps` lists those there are")
+        container_id = self.id_of_name(reference)
+        if container_id and os.path.isdir(self.layout.container(container_id)):
+            return container_id
+        if os.path.isdir(self.layout.container(reference)):
+            return reference
+        found = {name for name in self.ids() if name.startswith(reference)}
+        found |= {self.id_of_name(name) for name in os.listdir(self.layout.names) if name.startswith(reference)}
+        found = {name for name in found if name and os.path.isdir(self.layout.container(name))}
+        if len(found) > 1:
+            raise Conflict(f"container {reference} is ambiguous: {', '.join(sorted(found)[:5])}", hint="write more of it")
+        if not found:
+            raise NotFound(f"no container {reference}", hint="`mydocker ps` lists those there are")
+        return found.pop()
+
+    def load(self, container_id: str) -> ContainerRecord:
+        """Return a container's record. Raises NotFound, Corrupt."""
+        try:
+            return ContainerRecord.from_document(files.load_json(f"{self.layout.container(container_id)}/{paths.RECORD}"))
+        except FileNotFoundError:
+            raise NotFound(f"no container {container_id}", hint="`mydocker ps` lists those there are") from None
+
+    def save(self, record: ContainerRecord) -> None:
+        """Replace a container's record. The caller holds the container's lock."""
+        files.save_json(f"{self.layout.container(record.id)}/{paths.RECORD}", record.to_document())
+
+    def lock(self, container_id: str) -> DirectoryLock:
+        """Take a container's lock, waiting for it. Raises NotFound. The caller closes it."""
+        try:
+            lock = lock_directory(self.layout.container(container_id))
+        except NotFound:
+            raise NotFound(f"no container {container_id}", hint="`mydocker ps` lists those there are") from None
+        assert lock is not None
+        return lock
+
+    def discard(self, container_id: str, name: str) -> str:
+        """Rename a container's directory into the trash and free its name; return the trash path.
+
+        The trash name tells id and name, so that a sweep can finish if we die in between. The caller
+        holds the container's lock and deletes the path.
+        """
+        trash = f"{self.layout.trash}/container@{container_id}@{name}@{ids.new_unique()}"
+        os.rename(self.layout.container(container_id), trash)
+        self.release_name(name, container_id)
+        self.end_journal(container_id)
+        return trash
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass  # somebody finished it for us
