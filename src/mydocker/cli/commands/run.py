@@ -1,0 +1,43 @@
+"""`mydocker run`, and the rules of the seed about `-ti` and `-d`."""
+from __future__ import annotations
+
+from mydocker.base.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ..context import Context
+    from ..parse import Arguments
+
+
+def run(context: Context) -> int:
+    """Start a container: detached (prints its id), or in the foreground (passes its exit code on)."""
+    arguments = context.arguments
+    image, *argv = arguments.positionals
+    options = plan_options(arguments)
+    if arguments["detach"]:
+        container = context.engine.containers.run(image, argv, detach=True, **options)
+        context.output.line(container.id)
+        return 0
+    from ..terminal import check_terminal, relay
+
+    check_terminal(context, tty=arguments["tty"], interactive=arguments["interactive"])
+    session = context.engine.containers.open(image, argv, **options)
+    return relay(
+        context, session, tty=arguments["tty"], interactive=arguments["interactive"], proxy=arguments["sig_proxy"])
+
+
+def plan_options(arguments: Arguments) -> dict[str, Any]:
+    """Return the engine's keywords for what was typed.
+
+    `-ti` is a session: its container goes when it ends, unless `--rm=false`. With `-d` nobody would sit at that
+    terminal, so the two together are refused. Raises InvalidRequest.
+    """
+    is_session = arguments["tty"] and arguments["interactive"]
+    if is_session and arguments["detach"]:
+        raise InvalidRequest("run: -ti and -d exclude each other", hint="use one of them")
+    options = arguments.engine_options()
+    if is_session:
+        options.setdefault("rm", True)
+    return options

@@ -1,0 +1,63 @@
+"""Kind of error -> exit code, in one table, and errors of the kernel as one clear line.
+
+125 is the engine's own failure, 126 and 127 the shell's words for a command that cannot be run, as docker run has it.
+"""
+from __future__ import annotations
+
+import errno
+
+from mydocker.base import errors
+
+ENGINE_FAILED = 125
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+INTERRUPTED = 130  # 128 + SIGINT
+OUTPUT_CLOSED = 141  # 128 + SIGPIPE
+FAILED = 1
+
+#: What verbs whose exit code can be the container's return (run, exec, ...).
+CODES: dict[type[errors.MydockerError], int] = {
+    errors.CommandNotFound: NOT_FOUND,
+    errors.CommandNotExecutable: NOT_EXECUTABLE,
+}
+
+#: Words for what the kernel refuses, and the way out.
+_HINTS = {
+    errno.ENOSPC: "the disk is full: free some space, for instance with mydocker rm and mydocker rmi",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only; choose another place with --root",
+    errno.EACCES: "run it as root",
+    errno.EPERM: "run it as root, with all capabilities",
+    errno.EMFILE: "too many open files: raise ulimit -n",
+    errno.ENFILE: "the system has too many open files",
+    errno.EAGAIN: "the limit of processes is reached: see ulimit -u and pids.max",
+    errno.ENOMEM: "the machine or its memory cgroup is out of memory",
+    errno.ENODEV: "the kernel lacks this file system or device; see mydocker info",
+}
+
+
+def code_of(error: BaseException, *, passes_exit_code: bool) -> int:
+    """Return the exit code for an error of a verb (see `Verb.passes_exit_code`)."""
+    for kind, code in CODES.items():
+        if isinstance(error, kind):
+            return code
+    return ENGINE_FAILED if passes_exit_code else FAILED
+
+
+def describe_error(error: BaseException) -> tuple[str, str]:
+    """Return (message, hint) for the one line that a user sees."""
+    if isinstance(error, errors.MydockerError):
+        return error.message, error.hint
+    if isinstance(error, OSError):
+        return _describe_os_error(error)
+    message = f"internal error: {type(error).__name__}: {error}".removesuffix(": ")
+    return message, "--debug shows where; please report it"
+
+
+def _describe_os_error(error: OSError) -> tuple[str, str]:
+    what = error.strerror or str(error) or type(error).__name__
+    files = [name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else str(name)
+             for name in (error.filename, error.filename2) if name is not None]
+    place = " -> ".join(files)
+    message = f"{place}: {what.lower()}" if place else what.lower()
+    return message, _HINTS.get(error.errno or 0, "--debug shows where")

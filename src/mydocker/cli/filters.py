@@ -1,0 +1,84 @@
+"""`ps --filter`: words -> one test. The same key several times means any of them, different keys mean all of them."""
+from __future__ import annotations
+
+from mydocker.base.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Protocol
+
+    class Listed(Protocol):
+        """What a filter looks at."""
+
+        @property
+        def id(self) -> str: ...
+        @property
+        def name(self) -> str: ...
+        @property
+        def image(self) -> str: ...
+        @property
+        def status(self) -> str: ...
+        @property
+        def exit_code(self) -> int | None: ...
+        @property
+        def labels(self) -> dict[str, str]: ...
+
+    Test = Callable[[Listed, str], bool]
+
+_STATUSES = ("created", "running", "paused", "exited", "stopped")
+
+
+def parse_filters(words: Iterable[str]) -> Callable[[Listed], bool]:
+    """Return the test that `KEY=VALUE` words describe. Raises InvalidRequest."""
+    wanted: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals or key not in TESTS:
+            raise InvalidRequest(f"filter {word!r} is not known", hint=f"filters are {'=, '.join(TESTS)}=")
+        _check(key, value)
+        wanted.setdefault(key, []).append(value)
+
+    def matches(container: Listed) -> bool:
+        return all((all if key == "label" else any)(TESTS[key](container, value) for value in values)
+                   for key, values in wanted.items())
+    return matches
+
+
+def _check(key: str, value: str) -> None:
+    if key == "status" and value not in _STATUSES:
+        raise InvalidRequest(f"filter status: no status is {value!r}", hint=f"statuses are {', '.join(_STATUSES)}")
+    if key == "exited" and not value.isdigit():
+        raise InvalidRequest(f"filter exited: {value!r} is not an exit code")
+
+
+def _name_matches(container: Listed, value: str) -> bool:
+    """Substring, as docker's regular expressions mostly are; `^` and `$` anchor it."""
+    core = value.removeprefix("^").removeprefix("/").removesuffix("$")
+    if value[:1] == "^":
+        return container.name == core if value[-1:] == "$" else container.name.startswith(core)
+    return container.name.endswith(core) if value[-1:] == "$" else core in container.name
+
+
+def _label_matches(container: Listed, value: str) -> bool:
+    key, equals, wanted = value.partition("=")
+    return key in container.labels and (not equals or container.labels[key] == wanted)
+
+
+def _image_matches(container: Listed, value: str) -> bool:
+    """The name as it was given to run; a missing tag is `latest` on both sides."""
+    return _with_tag(container.image) == _with_tag(value)
+
+
+def _with_tag(image: str) -> str:
+    return image if ":" in image.rpartition("/")[2] or "@" in image else f"{image}:latest"
+
+
+TESTS: dict[str, Test] = {
+    "status": lambda container, value: container.status == value,
+    "name": _name_matches,
+    "id": lambda container, value: container.id.startswith(value),
+    "label": _label_matches,
+    "ancestor": _image_matches,
+    "exited": lambda container, value: container.exit_code is not None and container.exit_code == int(value),
+}

@@ -1,0 +1,134 @@
+"""Foreground sessions: this terminal or these pipes, connected to a container until it ends or is left.
+
+Owns what the engine's sessions leave to their caller: raw mode, which signals are passed on, detach keys,
+and that the terminal is put back whatever happens. The loop itself is Session.relay.
+"""
+from __future__ import annotations
+
+import _signal as signal  # type: ignore[import-not-found]  # `signal` itself imports enum
+import os
+
+from mydocker.base.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from mydocker.engine.containers import Container
+    from mydocker.engine.sessions import LiveSession
+
+    from .context import Context
+
+#: Passed on where the terminal does not make bytes of them; the rest is ours (SIGTSTP stops us, not the container).
+_PROXIED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+#: As pid 1 of its namespace a program without a handler does not feel SIGINT (pid_namespaces(7)): insisting kills.
+_INSISTENT = 3
+_CONTROL_KEYS = {**{chr(ord("a") + number): number + 1 for number in range(26)},
+                 "@": 0, "[": 27, "\\": 28, "]": 29, "^": 30, "_": 31}
+
+
+class _Ended(BaseException):
+    """A signal ends this command: carried up past everything that has a terminal to restore."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+def check_terminal(context: Context, *, tty: bool, interactive: bool) -> None:
+    """Refuse what cannot be relayed, before anything is made: input that is no terminal, keys that are none.
+
+    Raises InvalidRequest.
+    """
+    parse_detach_keys(context.arguments["detach_keys"])
+    if tty and interactive and not os.isatty(0):
+        raise InvalidRequest("the input device is not a TTY", hint="use -i without -t for input from a pipe or file")
+
+
+def parse_detach_keys(text: str) -> bytes:
+    """Return the bytes that keys such as `ctrl-p,ctrl-q` or `a` send; none for an empty text. Raises InvalidRequest."""
+    found = bytearray()
+    for key in text.split(",") if text else ():
+        control = key[5:].lower() if key.lower().startswith("ctrl-") else ""
+        if control in _CONTROL_KEYS:
+            found.append(_CONTROL_KEYS[control])
+        elif len(key) == 1 and key.isascii():
+            found += key.encode()
+        else:
+            raise InvalidRequest(f"detach-keys: {key!r} is not a key", hint="write such as ctrl-p,ctrl-q or ctrl-x,x")
+    return bytes(found)
+
+
+def relay(context: Context, session: LiveSession, *, tty: bool, interactive: bool, proxy: bool = True) -> int:
+    """Relay a session until its end and return the container's exit code; 0 when the user left it running."""
+    keys = parse_detach_keys(context.arguments["detach_keys"])
+    context.output.flush()
+    with session:
+        try:
+            if tty and interactive:
+                _relay_raw(session, keys)
+            else:
+                signals = _PROXIED if proxy else ()
+                session.relay(0 if interactive else -1, 1, 2, tty=tty, detach_keys=keys, signals=signals,
+                              on_signal=_make_proxy(session))
+        except _Ended as ended:
+            return 128 + ended.signum
+        if session.exit is None:  # left by the detach keys; the monitor does what `finish` would have done
+            context.output.line("")
+            return 0
+        return session.finish()
+
+
+def _relay_raw(session: LiveSession, keys: bytes) -> None:
+    """Relay with the terminal in raw mode; SIGTERM and SIGHUP end us only after it was put back."""
+    from mydocker.linux.pty import raw_terminal
+
+    def end(signum: int, _: FrameType | None) -> None:
+        raise _Ended(signum)
+    replaced = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with raw_terminal(0):
+            session.relay(0, 1, 2, tty=True, detach_keys=keys)
+    finally:
+        for signum, handler in replaced.items():
+            signal.signal(signum, handler)
+
+
+def _make_proxy(session: LiveSession) -> Callable[[int], None]:
+    insisted = 0
+
+    def pass_on(signum: int) -> None:
+        nonlocal insisted
+        insisted += signum in (signal.SIGINT, signal.SIGTERM)
+        try:
+            session.kill(signal.SIGKILL if insisted >= _INSISTENT else signum)
+        except OSError:
+            pass  # it has just ended, which the session will tell
+    return pass_on
+
+
+def attach(context: Context, container: Container, *, stdin: bool, proxy: bool) -> int:
+    """Connect to a container that runs, in the way it was made (terminal or not)."""
+    tty, interactive = _shape(context, container, stdin)
+    session = container.attach(stdin=interactive)
+    return relay(context, session, tty=tty, interactive=interactive, proxy=proxy)
+
+
+def start_attached(context: Context, container: Container, *, stdin: bool, proxy: bool) -> int:
+    """Start a container and stay connected to it."""
+    tty, interactive = _shape(context, container, stdin)
+    if container.status == "created":
+        session = container.attach(stdin=interactive)  # before the start: nothing of its output is missed
+        container.start()
+    else:
+        container.start()
+        session = container.attach(stdin=interactive)
+    return relay(context, session, tty=tty, interactive=interactive, proxy=proxy)
+
+
+def _shape(context: Context, container: Container, stdin: bool) -> tuple[bool, bool]:
+    config = container.record["config"]
+    tty, interactive = bool(config["tty"]), bool(config["interactive"]) and stdin
+    check_terminal(context, tty=tty, interactive=interactive)
+    return tty, interactive
