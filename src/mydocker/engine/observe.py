@@ -6,8 +6,10 @@ may have moved on by itself: the process may have ended, be another's by now, or
 from __future__ import annotations
 
 from mydocker.base import paths
+from mydocker.base.errors import Unavailable
 from mydocker.base.record import Record
 from mydocker.linux.process import ProcessIdentity, is_alive
+from mydocker.monitor.attach import Session
 from mydocker.monitor.protocol import ExitRecord, StartedRecord, load_exit, load_started
 
 from .lifecycle import ALIVE, CREATED, EXITED, RUNNING, STOPPED
@@ -36,13 +38,24 @@ def gather(record: ContainerRecord, directory: str) -> Facts:
     """Read the facts of a container that its record calls alive. Raises OSError."""
     identity = identity_of(record)
     alive = identity is not None and is_alive(identity)
-    # Read after the look at the process: a monitor writes the exit record when the process has ended,
-    # so dead and no record means that there is no monitor, or that it has not come to it yet.
     exit_record = load_exit(f"{directory}/{paths.EXIT}")
-    needs_start = record.status == CREATED
+    if not alive and exit_record is None:
+        # Its monitor may be about to write how it ended: then it counts as alive a moment longer. When
+        # there is no monitor (any more), what it wrote is there now.
+        alive = has_monitor(directory)
+        exit_record = load_exit(f"{directory}/{paths.EXIT}")
     return Facts(
         is_alive=alive and exit_record is None, exit=exit_record,
-        started=load_started(f"{directory}/{paths.STARTED}") if needs_start else None)
+        started=load_started(f"{directory}/{paths.STARTED}") if record.status == CREATED else None)
+
+
+def has_monitor(directory: str) -> bool:
+    """Tell whether a monitor serves this container: somebody listens on its control socket."""
+    try:
+        Session.connect(f"{directory}/{paths.CONTROL_SOCKET}").close()
+        return True
+    except Unavailable:
+        return False
 
 
 def observe(record: ContainerRecord, facts: Facts) -> ContainerRecord:

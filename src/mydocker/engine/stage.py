@@ -13,6 +13,7 @@ import os
 import sys
 from _signal import SIG_DFL, SIGCHLD
 from _signal import signal as set_signal
+from contextlib import ExitStack
 
 import _socket
 
@@ -22,7 +23,7 @@ from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import boot_id, read_start_time
 from mydocker.runtime import sync
-from mydocker.runtime.create import Created, create
+from mydocker.runtime.create import Created, create, kill_and_reap
 from mydocker.runtime.exec import ExecOrder, enter
 from mydocker.runtime.plan import program_path
 
@@ -108,22 +109,26 @@ def _make_container(order: ContainerStage) -> NoReturn:
     outside, inside = _open_stdio(tty=config["tty"], interactive=config["interactive"])
     directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = _listen(directory_fd)
-    created = create(
-        order.spec, f"{directory}/{paths.BUNDLE}/rootfs", root_mount=order.root_mount, stdio=inside,
-        user=config["user"], container_id=record.id)
-    trace.point("init ready")
-    order.store.save(record.replace(
-        status=CREATED, pid=created.pid, start_time=read_start_time(created.pid), boot_id=boot_id()))
-    order.store.end_journal(record.id)
-    trace.point("recorded created")
-    arguments = [
-        "--log", paths.LOG, "--log-max-size", str(config["log_max_bytes"]), "--log-max-files", str(config["log_files"]),
-        "--listen", str(_keep(listener.fileno())), "--lock", str(_keep(order.lock_fd)),
-        *(["--start"] if order.start else []),
-    ]
-    _execute_monitor(
-        created, directory_fd, record.id, outside, order.client, order.client_flags, arguments,
-        _clean_up_argv(order.store, record.id))
+    with ExitStack() as undo:
+        created = create(
+            order.spec, f"{directory}/{paths.BUNDLE}/rootfs", root_mount=order.root_mount, stdio=inside,
+            user=config["user"], container_id=record.id)
+        undo.callback(created.cgroup.remove)
+        undo.callback(kill_and_reap, created.pid, created.pidfd)
+        trace.point("init ready")
+        # Fails when an impatient client has discarded the directory meanwhile: then nothing may remain.
+        order.store.save(record.replace(
+            status=CREATED, pid=created.pid, start_time=read_start_time(created.pid), boot_id=boot_id()))
+        order.store.end_journal(record.id)
+        trace.point("recorded created")
+        arguments = [
+            "--log", paths.LOG, "--log-max-size", str(config["log_max_bytes"]), "--log-max-files", str(config["log_files"]),
+            "--listen", str(_keep(listener.fileno())), "--lock", str(_keep(order.lock_fd)),
+            *(["--start"] if order.start else []),
+        ]
+        _execute_monitor(
+            created, directory_fd, record.id, outside, order.client, order.client_flags, arguments,
+            _clean_up_argv(order.store, record.id))
 
 
 def _make_exec(order: ExecStage) -> NoReturn:
