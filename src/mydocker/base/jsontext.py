@@ -46,7 +46,7 @@ except ImportError:  # an interpreter without the accelerator: correct, slower t
     def _encode(value: Any, sort_keys: bool) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys, allow_nan=False)
 else:
-    _scan_once = make_scanner(_ScannerContext())
+    _scan_once = make_scanner(_ScannerContext())  # type: ignore[arg-type]
 
     def _scan(text: str) -> Any:
         start = len(text) - len(text.lstrip(_WHITESPACE))

@@ -7,10 +7,9 @@ undoes. The container's lock is held throughout, and passes to the monitor stage
 """
 from __future__ import annotations
 
+import _socket
 import os
 from contextlib import ExitStack
-
-import _socket
 
 from mydocker.base import files, log, paths, trace
 from mydocker.base.clock import now_ns

@@ -5,9 +5,8 @@
 """
 from __future__ import annotations
 
-import os
-
 import _socket
+import os
 
 from mydocker.base import files, ids, paths
 from mydocker.base.errors import Conflict, InvalidRequest

@@ -81,7 +81,8 @@ def _parse_date(value: str, what: str) -> int:
     try:
         moment = datetime.datetime.fromisoformat(head + rest[len(digits):])
     except ValueError:
-        raise InvalidRequest(f"{what} {value!r} is not a time", hint="write such as 2026-01-31T12:00:00, or 10m for an age") from None
+        raise InvalidRequest(
+            f"{what} {value!r} is not a time", hint="write such as 2026-01-31T12:00:00, or 10m for an age") from None
     if dot and not digits:
         raise InvalidRequest(f"{what} {value!r} is not a time")
     return int(moment.timestamp()) * 1_000_000_000 + int((digits + "0" * 9)[:9])

@@ -319,7 +319,9 @@ def _signal_word(value: Any, what: str) -> str:
 
 
 def _seconds(value: Any, what: str) -> float:
-    return float(value) if isinstance(value, (int, float)) else -1.0 if value == "-1" else parse_duration(_text(value, what), what=what)
+    if isinstance(value, (int, float)):
+        return float(value)
+    return -1.0 if value == "-1" else parse_duration(_text(value, what), what=what)
 
 
 def _show(value: Any, what: str) -> tuple[str, ...]:
@@ -328,7 +330,7 @@ def _show(value: Any, what: str) -> tuple[str, ...]:
 
 def _user(value: Any, what: str) -> str:
     text = _text(str(value), what)
-    if text.endswith(":") or text.startswith(":") or text.startswith("-"):
+    if text.endswith(":") or text.startswith((":", "-")):
         raise InvalidRequest(f"{what} {value!r} is not NAME|UID[:GROUP|GID]")
     return text
 

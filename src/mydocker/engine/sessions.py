@@ -9,9 +9,8 @@ from mydocker.monitor.attach import Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import _socket
+    from collections.abc import Callable
 
     from .containers import Container
 

@@ -9,13 +9,12 @@ says `created` (journal) and the start is recorded (lock, by the monitor).
 """
 from __future__ import annotations
 
+import _socket
 import os
 import sys
-from _signal import SIG_DFL, SIGCHLD
+from _signal import SIG_DFL, SIGCHLD  # type: ignore[import-not-found]
 from _signal import signal as set_signal
 from contextlib import ExitStack
-
-import _socket
 
 from mydocker.base import log, paths, trace
 from mydocker.base.record import Record

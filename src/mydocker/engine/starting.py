@@ -7,9 +7,8 @@ helper process that has imported everything, has one thread, and is fed over a s
 """
 from __future__ import annotations
 
-import os
-
 import _socket
+import os
 
 from mydocker.base import jsontext, log
 from mydocker.base.errors import Unavailable

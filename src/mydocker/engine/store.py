@@ -157,8 +157,8 @@ class Store:
                 holder = self._holder_of(name)
                 if holder:
                     raise Conflict(
-                        f"name {name} is in use by container {holder}", hint="choose another, or remove that one with `mydocker rm`",
-                    ) from None
+                        f"name {name} is in use by container {holder}",
+                        hint="choose another, or remove that one with `mydocker rm`") from None
                 continue
             self._link_run(name, container_id)
             return

@@ -11,10 +11,9 @@ which its own outcome is told. The launcher ends when the program closes its end
 """
 from __future__ import annotations
 
+import _socket
 import os
 import sys
-
-import _socket
 
 from mydocker.base import files, jsontext
 from mydocker.base.errors import Unavailable
@@ -47,7 +46,8 @@ class Launcher:
             for _ in range(3):
                 if self._try_send([memfd, *fds]):
                     return
-            raise Unavailable("start through the launcher: it ends at once", hint="run with --debug, or check memory and process limits")
+            raise Unavailable(
+                "start through the launcher: it ends at once", hint="run with --debug, or check memory and process limits")
         finally:
             os.close(memfd)
 
@@ -106,7 +106,7 @@ def _spawn(module: str, function: str) -> tuple[_socket.socket, int]:
 def main(serve: Callable[[dict[str, Any], list[int]], None]) -> NoReturn:
     """The launcher's loop on descriptor 3: one fork an order, until end of file."""
     import gc
-    from _signal import SIG_IGN, SIGCHLD, SIGINT, signal
+    from _signal import SIG_IGN, SIGCHLD, SIGINT, signal  # type: ignore[import-not-found]
 
     from mydocker.linux import syscalls as sc
 

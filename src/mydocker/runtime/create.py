@@ -7,10 +7,9 @@ Source: runtime-spec runtime.md "Create"; clone(2), namespaces(7).
 """
 from __future__ import annotations
 
+import _socket
 import os
 from contextlib import ExitStack
-
-import _socket
 
 from mydocker.base import log
 from mydocker.base.errors import Unsupported

@@ -7,10 +7,9 @@ Source: setns(2), pidfd_open(2); runc's exec for what a process spec means here.
 """
 from __future__ import annotations
 
+import _socket
 import os
 from contextlib import ExitStack
-
-import _socket
 
 from mydocker.base import log
 from mydocker.base.errors import NotFound, RuntimeFailed

@@ -8,11 +8,10 @@ Source: runtime-spec runtime.md "Lifecycle", config.md, config-linux.md.
 """
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import struct
-
-import _socket
 
 from mydocker.base import files
 from mydocker.base.errors import Denied, MydockerError, Unsupported

@@ -13,9 +13,8 @@ FAILED may take the place of any message of the init's and ends it.
 """
 from __future__ import annotations
 
-import os
-
 import _socket
+import os
 
 from mydocker.base.errors import KINDS, MydockerError, RuntimeFailed
 

@@ -34,7 +34,7 @@ def resolve_user(root_fd: int, user: str, extra_groups: tuple[str, ...] = ()) ->
     user's are added, as in Docker. Raises NotFound, InvalidRequest.
     """
     name, colon, group = user.partition(":")
-    if colon and not group or "\0" in user or "\n" in user:
+    if (colon and not group) or "\0" in user or "\n" in user:
         raise InvalidRequest(f"user {user!r} is not NAME|UID[:GROUP|GID]")
     uid = parse_id(name, what="user id") if name else 0
     entry = _find_passwd(_read_lines(root_fd, "/etc/passwd"), name, uid)
@@ -57,7 +57,8 @@ def resolve_user(root_fd: int, user: str, extra_groups: tuple[str, ...] = ()) ->
 def _read_lines(root_fd: int, path: str) -> list[bytes]:
     try:
         # O_NONBLOCK: a FIFO must not hang us before fstat tells what it is
-        fd = sc.openat2(root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_MAGICLINKS)
+        fd = sc.openat2(
+            root_fd, path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY, 0, sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_MAGICLINKS)
     except OSError:
         return []  # an image without the file has no names: numbers still work
     try:
