@@ -1,0 +1,212 @@
+// loop.c - the epoll loop, the container's phases, and the death of children.
+//
+//     CREATED --START--> STARTING --end of sync--> RUNNING --wait4--> DEAD --drained--> ANNOUNCED
+//        `------------------`---------- wait4 ------------------------^
+//
+// The last stage's end of the sync socket is close-on-exec, so its end says that the user's command
+// runs; a report of failure comes before it.
+
+#include "monitor.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { EVENTS_PER_ROUND = 16, QUIET_MS = 1000 };
+
+// Changes what is waited for; 0 takes the descriptor out, because epoll reports EPOLLHUP and
+// EPOLLERR even to those who asked for nothing.
+bool watch(struct monitor *m, struct source *source, uint32_t events) {
+    struct epoll_event event = {.events = events, .data.ptr = source};
+    if (source->fd < 0 || source->events == events)
+        return true;
+    int operation = events == 0 ? EPOLL_CTL_DEL : source->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+    if (epoll_ctl(m->epoll_fd, operation, source->fd, &event) < 0) {
+        complain(m, "change epoll set");
+        return false;
+    }
+    source->events = events;
+    return true;
+}
+
+void unwatch_and_close(struct monitor *m, struct source *source) {
+    if (source->fd < 0)
+        return;
+    (void)watch(m, source, 0);
+    if (close(source->fd) < 0)
+        complain(m, "close descriptor");
+    source->fd = -1;
+    source->events = 0;
+}
+
+// Commands that change this container may go on.
+static void release_lock(struct monitor *m) {
+    if (m->lock_fd >= 0 && close(m->lock_fd) < 0)
+        complain(m, "release lock");
+    m->lock_fd = -1;
+}
+
+void loop_start_container(struct monitor *m) {
+    m->phase = PHASE_STARTING;
+    // When the last stage is gone this fails, and its death is reported like any other.
+    if (m->sync.fd >= 0)
+        (void)send(m->sync.fd, "S", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void end_sync(struct monitor *m) {
+    unwatch_and_close(m, &m->sync);
+    if (m->phase != PHASE_STARTING || m->failed)
+        return;
+    m->phase = PHASE_RUNNING;
+    record_started(m);
+    release_lock(m);
+    clients_owe(m, OWES_STARTED);
+}
+
+static void handle_sync(struct monitor *m, struct source *source) {
+    char message[1 + FAILURE_BYTES];
+    while (source->fd >= 0) {
+        ssize_t got = recv(source->fd, message, sizeof message, MSG_DONTWAIT);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && errno == EAGAIN)
+            return;
+        if (got <= 0) {
+            end_sync(m);
+        } else if (message[0] == 'F' && !m->failed) {
+            m->failed = true;
+            // Longer reports are cut; the last byte stays NUL for record_failure.
+            m->failure_length = (uint32_t)got - 1 < FAILURE_BYTES ? (uint32_t)got - 1 : FAILURE_BYTES - 1;
+            memcpy(m->failure, message + 1, m->failure_length);
+        }
+    }
+}
+
+static void init_exited(struct monitor *m, int status, const struct rusage *usage) {
+    // Its last word may still be in the socket. If somebody else holds the other end, do not wait.
+    handle_sync(m, &m->sync);
+    if (m->sync.fd >= 0)
+        end_sync(m);
+    m->finished_ns = clock_ns();
+    m->status = status;
+    m->usage = *usage;
+    m->phase = PHASE_DEAD;
+    unwatch_and_close(m, &m->pidfd);
+    input_close(m);
+}
+
+// Reaps every child that is dead: init, and orphans that a subreaper is given.
+static void reap(struct monitor *m) {
+    struct rusage usage;
+    int status;
+    for (;;) {
+        pid_t pid = wait4(-1, &status, WNOHANG | __WALL, &usage);
+        if (pid < 0 && errno == EINTR)
+            continue;
+        if (pid <= 0)
+            return;
+        if ((uint64_t)pid == m->pid && m->phase < PHASE_DEAD)
+            init_exited(m, status, &usage);
+    }
+}
+
+static void handle_signals(struct monitor *m, struct source *source) {
+    struct signalfd_siginfo info;
+    // SIGCHLD is not counted by the kernel; reap() looks for itself.
+    while (read(source->fd, &info, sizeof info) > 0)
+        continue;
+    reap(m);
+}
+
+// Also wakes us for an init that was cloned without SIGCHLD.
+static void handle_pidfd(struct monitor *m, struct source *source) {
+    static const struct rusage unknown;
+    (void)source;
+    reap(m);
+    if (m->phase < PHASE_DEAD) {
+        complain(m, "wait for init");  // not our child: its status is lost
+        init_exited(m, 255 << 8, &unknown);
+    }
+}
+
+static void watch_signals(struct monitor *m) {
+    const int ignored[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGXFSZ};
+    for (size_t index = 0; index < sizeof ignored / sizeof *ignored; index++)
+        if (signal(ignored[index], SIG_IGN) == SIG_ERR)
+            complain(m, "ignore signal");
+    // If this was inherited as ignored, the kernel would reap for us and the status be lost.
+    if (signal(SIGCHLD, SIG_DFL) == SIG_ERR)
+        complain(m, "reset SIGCHLD");
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
+        complain(m, "block SIGCHLD");
+    m->signals.fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    m->signals.handle = handle_signals;
+    if (m->signals.fd < 0 || !watch(m, &m->signals, EPOLLIN)) {
+        complain(m, "watch SIGCHLD");
+        _exit(125);
+    }
+}
+
+void loop_setup(struct monitor *m) {
+    watch_signals(m);
+    m->start_time = read_start_time(m->pid);
+    m->pidfd.handle = handle_pidfd;
+    m->sync.handle = handle_sync;
+    m->listener.handle = clients_accept;
+    if (m->listener.fd >= 0)
+        set_nonblocking(m, m->listener.fd);
+    if (!watch(m, &m->pidfd, EPOLLIN) || !watch(m, &m->sync, EPOLLIN) || !watch(m, &m->listener, EPOLLIN))
+        _exit(125);
+    if (m->start_at_once)
+        loop_start_container(m);
+    else
+        release_lock(m);
+    reap(m);  // init may have died before SIGCHLD was blocked
+}
+
+// Brings a dead container to its end, as far as clients let us.
+static bool finish(struct monitor *m) {
+    if (m->phase == PHASE_DEAD) {
+        bool is_drained = streams_drain(m);
+        // A client that holds the output up must not hide the exit from everybody else.
+        if (!m->exit_saved) {
+            record_exit(m);
+            save_exit(m);
+        }
+        release_lock(m);
+        if (!is_drained)
+            return false;
+        m->phase = PHASE_ANNOUNCED;
+        clients_owe(m, (uint8_t)(OWES_EXITED | (m->failed ? OWES_FAILED : 0)));
+    }
+    return clients_are_done(m);
+}
+
+void loop_run(struct monitor *m) {
+    struct epoll_event events[EVENTS_PER_ROUND];
+    while (m->phase < PHASE_DEAD || !finish(m)) {
+        int count = epoll_wait(m->epoll_fd, events, EVENTS_PER_ROUND, m->touched ? QUIET_MS : -1);
+        if (count < 0 && errno != EINTR) {
+            complain(m, "wait for events");
+            _exit(125);
+        }
+        if (count == 0) {
+            streams_release_memory(m);
+            (void)watch(m, &m->listener, EPOLLIN);
+        }
+        for (int index = 0; index < count; index++) {
+            struct source *source = events[index].data.ptr;
+            if (source->fd >= 0)  // an earlier event of this round may have closed it
+                source->handle(m, source);
+        }
+    }
+    save_exit(m);  // once more, if the disk was full
+}
