@@ -1,0 +1,86 @@
+"""`import`: a tar of a root file system becomes an image of one layer.
+
+The layer's blob is the tar as it came, compressed or not: compressing it would cost more than all
+the rest. A tar cannot say what an image is based on, and a label in it means nothing here.
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base import clock
+from mydocker.base.errors import Corrupt, NotFound
+from mydocker.oci.media_types import MEDIA_MANIFEST
+from mydocker.storage import blobs
+from mydocker.storage.ingest import ingest, read_stream
+
+from . import config
+from .publish import NewImage, Staging
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, BinaryIO
+
+    from mydocker.base.paths import Layout
+
+
+def import_tar(
+    layout: Layout,
+    source: str | os.PathLike[str] | BinaryIO,
+    reference: str,
+    *,
+    message: str = "",
+    overrides: dict[str, Any] | None = None,
+) -> str:
+    """Import a tar (plain, gzip, zstd) from a path, `-` (standard input) or a binary file.
+
+    `reference` is canonical, or empty for none; `overrides` are words of the image config
+    (`config.OVERRIDES`). Returns the manifest's digest. Raises NotFound, Corrupt, Unavailable,
+    Unsupported.
+    """
+    layout.ensure()
+    blobs.ensure_layout(layout)
+    fd = -1
+    try:
+        if source == "-":
+            read, shown = read_stream(0), "-"
+        elif isinstance(source, (str, os.PathLike)):
+            shown = os.fspath(source)
+            fd = _open(shown)
+            read = read_stream(fd)
+        else:
+            read, shown = read_stream(source), "-"
+        return _import(layout, read, reference, message or f"Imported from {os.path.basename(shown)}", overrides)
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound(f"import {path}: there is no such file") from None
+
+
+def _import(
+    layout: Layout, read: Callable[[], bytes], reference: str, message: str, overrides: dict[str, Any] | None
+) -> str:
+    created = clock.format_rfc3339(clock.now_ns())
+    with Staging(layout) as staging:
+        layer = ingest(layout, read)
+        staging.add_layer(layer.diff_id, layer)  # the chain id of the lowest layer is its diff id
+        if not layer.size_bytes:
+            raise Corrupt("import: the archive is empty")
+        config_bytes = config.encode(config.new_config(layer.diff_id, created, comment=message, overrides=overrides))
+        manifest = config.new_manifest(
+            config_bytes, [config.layer_descriptor(layer.digest, layer.size_bytes, layer.compression)]
+        )
+        manifest_bytes = config.encode(manifest)
+        staging.add_document(config_bytes)
+        staging.add_document(manifest_bytes)
+        descriptor = config.describe(manifest_bytes, MEDIA_MANIFEST)
+        staging.publish([NewImage(
+            descriptor=descriptor, references=(reference,) if reference else (), diff_ids=(layer.diff_id,), needs=(),
+        )])
+        return descriptor["digest"]

@@ -1,0 +1,306 @@
+"""The images of one state root: names in, what a container needs out. A facade; the verbs are beside it.
+
+`resolve` is on the start path: three small files read, nothing heavy imported, no lock. Everything
+else imports its module when it is called.
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base import files
+from mydocker.base.errors import Conflict, Corrupt, InvalidRequest, NotFound
+from mydocker.base.record import Record
+from mydocker.oci import reference as references
+from mydocker.oci.digest import chain_ids, is_hex
+
+from . import index
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, BinaryIO
+
+    from mydocker.base.paths import Layout
+    from mydocker.oci.image_spec import Descriptor, ImageConfig, Manifest
+    from mydocker.storage.layers import LayerLocks
+
+    from .load import LoadedImage
+    from .remove import RemovedImage
+
+HOST = "host"
+_MIN_ID_CHARS = 3
+
+
+class ResolvedImage(Record):
+    """What a container needs to know of its image.
+
+    `reference` is familiar (`busybox:latest`; the id for a nameless image). `chain_ids` are the names
+    of its layers, top last; for `base` = "host" the first is a hide layer. A container's record keeps
+    `chain_ids` as `layers`, and `manifest_digest` as `image_id`.
+    """
+
+    reference: str
+    manifest_digest: str
+    config: ImageConfig
+    chain_ids: tuple[str, ...]
+    base: str = ""
+
+    @property
+    def id(self) -> str:
+        """The image id of people: the manifest's digest, or `host`."""
+        return self.manifest_digest or HOST
+
+
+class ImageSummary(Record):
+    """One line of `images`: one name of one image."""
+
+    reference: str           # familiar, empty when it has no name
+    id: str                  # digest of the config
+    manifest_digest: str
+    created: str             # RFC 3339, as the config says; may be empty
+    size_bytes: int          # of the unpacked layers
+    base: str = ""
+
+
+class HeldLayers:
+    """Shared locks on layers for the time of a `with`; see `Images.hold`."""
+
+    __slots__ = ("_locks", "lower_dirs")
+
+    def __init__(self, locks: LayerLocks, lower_dirs: tuple[str, ...]) -> None:
+        self._locks = locks
+        self.lower_dirs = lower_dirs
+
+    def __enter__(self) -> tuple[str, ...]:
+        return self.lower_dirs
+
+    def __exit__(self, *_: object) -> None:
+        self._locks.close()
+
+
+class Images:
+    """The images below one layout."""
+
+    __slots__ = ("layout",)
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    # --- reading ------------------------------------------------------------------------------------
+
+    def resolve(self, name: str, show: Sequence[str] = ()) -> ResolvedImage:
+        """Return what `name` means: a reference, a unique prefix of an id or digest, or `host`.
+
+        Raises NotFound, Conflict (ambiguous prefix), InvalidRequest, Corrupt.
+        """
+        if name in (HOST, "host:latest"):
+            return self._resolve_host(tuple(show))
+        descriptor = self._find(name)
+        base = index.base_of(descriptor)
+        if show and not base:
+            raise InvalidRequest(f"show: image {name} shows nothing of this machine", hint="--show is for the image host")
+        manifest, config = self._documents(descriptor)
+        chain = chain_ids(config["rootfs"].get("diff_ids") or [])
+        if base:
+            from . import hostimage  # cold: only images committed on host
+
+            chain = (hostimage.ensure_hide_layer(self.layout, tuple(show)), *chain)
+        canonical = index.name_of(descriptor)
+        return ResolvedImage(
+            reference=references.parse(canonical).familiar if canonical else manifest["config"]["digest"],
+            manifest_digest=descriptor["digest"], config=config, chain_ids=chain, base=base,
+        )
+
+    def _resolve_host(self, show: tuple[str, ...]) -> ResolvedImage:
+        from . import hostimage  # cold
+
+        return ResolvedImage(
+            reference=HOST, manifest_digest="", config=hostimage.config(),
+            chain_ids=(hostimage.ensure_hide_layer(self.layout, show),), base=HOST,
+        )
+
+    def lower_dirs(self, image: ResolvedImage) -> tuple[str, ...]:
+        """Return the lower directories of an image, top first; the last is `/` on `host`."""
+        return self.lower_dirs_of(image.chain_ids, image.base)
+
+    def lower_dirs_of(self, layers: Sequence[str], base: str) -> tuple[str, ...]:
+        """The same from a container's record (`layers`, top last, and `base`)."""
+        found = tuple(f"{self.layout.layer(chain_id)}/diff" for chain_id in reversed(layers))
+        return (*found, "/") if base == HOST else found
+
+    def hold(self, image: ResolvedImage) -> HeldLayers:
+        """Return a context that keeps an image's layers from removal, and gives their lower directories.
+
+        Left when the record that names the layers is written. Raises NotFound when one is gone already.
+        """
+        from mydocker.storage.layers import lock_layers
+
+        return HeldLayers(lock_layers(self.layout, image.chain_ids), self.lower_dirs(image))
+
+    def prepare_write_layer(self, container_dir: str, lower_dirs: Sequence[str]) -> None:
+        """Make a new container's own directories (see storage/snapshots.py)."""
+        from mydocker.storage.snapshots import prepare
+
+        prepare(container_dir, lower_dirs)
+
+    def inspect(self, name: str) -> dict[str, Any]:
+        """Return an image's documents: reference, references, digests, config, manifest, layers, base."""
+        if name in (HOST, "host:latest"):
+            host = self._resolve_host(())
+            return {"reference": HOST, "references": [HOST], "id": HOST, "base": HOST, "config": dict(host.config), "layers": []}
+        descriptor = self._find(name)
+        manifest, config = self._documents(descriptor)
+        names = [
+            references.parse(index.name_of(entry)).familiar
+            for entry in index.load(self.layout) if entry["digest"] == descriptor["digest"] and index.name_of(entry)
+        ]
+        return {
+            "reference": names[0] if names else "", "references": names, "id": manifest["config"]["digest"],
+            "manifest_digest": descriptor["digest"], "media_type": descriptor["mediaType"], "base": index.base_of(descriptor),
+            "config": config, "manifest": manifest, "layers": list(chain_ids(config["rootfs"].get("diff_ids") or [])),
+        }
+
+    def _find(self, name: str) -> Descriptor:
+        """Return the descriptor of a reference, `name@digest`, or a unique prefix of an id or manifest digest."""
+        manifests = index.load(self.layout)
+        prefix = name.removeprefix("sha256:")
+        is_id_only = name.startswith("sha256:") and is_hex(prefix)
+        parsed = None if is_id_only else references.parse(name)
+        if parsed is not None:
+            wanted = parsed.canonical
+            for descriptor in manifests:
+                if index.name_of(descriptor) == wanted:
+                    return descriptor
+            if parsed.digest:
+                found = [entry for entry in manifests if entry["digest"] == parsed.digest and _is_of(entry, parsed)]
+                if found:
+                    return found[0]
+        if is_hex(prefix) and len(prefix) >= _MIN_ID_CHARS:
+            return self._find_by_id(manifests, prefix, name)
+        raise _unknown(name)
+
+    def _find_by_id(self, manifests: Sequence[Descriptor], prefix: str, name: str) -> Descriptor:
+        found: dict[str, Descriptor] = {}
+        for descriptor in manifests:
+            try:
+                manifest = files.load_json(self._blob(descriptor["digest"]))
+            except FileNotFoundError:
+                continue
+            digests = (descriptor["digest"], str(manifest.get("config", {}).get("digest", "")))
+            if any(digest.startswith(f"sha256:{prefix}") for digest in digests):
+                found.setdefault(descriptor["digest"], descriptor)
+        if len(found) > 1:
+            raise Conflict(f"image {name}: {len(found)} images have such an id", hint="write more of it: mydocker images")
+        if not found:
+            raise _unknown(name)
+        return next(iter(found.values()))
+
+    def _documents(self, descriptor: Descriptor) -> tuple[Manifest, ImageConfig]:
+        try:
+            manifest: Manifest = files.load_json(self._blob(descriptor["digest"]))
+            config: ImageConfig = files.load_json(self._blob(manifest["config"]["digest"]))
+            config["rootfs"]  # a document of another kind has none
+        except FileNotFoundError:
+            raise NotFound(f"read image {descriptor['digest']}: a part of it is gone", hint="load or import it again") from None
+        except (KeyError, TypeError) as error:
+            raise Corrupt(f"read image {descriptor['digest']}: it is no image") from error
+        return manifest, config
+
+    def _blob(self, digest: str) -> str:
+        # What index.json and manifests name was checked when it came in, but other tools write here too.
+        hexadecimal = digest.removeprefix("sha256:")
+        if len(hexadecimal) != 64 or not is_hex(hexadecimal):
+            raise Corrupt(f"read blob: {digest[:100]!r} is not a sha256 digest")
+        return f"{self.layout.image}/blobs/sha256/{hexadecimal}"
+
+    # --- changing -----------------------------------------------------------------------------------
+
+    def import_tar(
+        self, source: str | os.PathLike[str] | BinaryIO, name: str = "", *, message: str = "",
+        overrides: dict[str, Any] | None = None,
+    ) -> str:
+        """Make an image of a root file system's tar (path, `-`, or binary file); returns the manifest's digest."""
+        from . import importing  # cold
+
+        return importing.import_tar(self.layout, source, self.judged_name(name), message=message, overrides=overrides)
+
+    def load(self, source: str | os.PathLike[str] | BinaryIO) -> list[LoadedImage]:
+        """Load the images of an archive or OCI layout directory that any tool saved."""
+        from . import load  # cold
+
+        return load.load(self.layout, source)
+
+    def commit(
+        self, upper_dir: str, name: str = "", *, manifest_digest: str, base: str = "", author: str = "", message: str = "",
+        command: str = "", overrides: dict[str, Any] | None = None,
+    ) -> str:
+        """Make an image of a container's changes; see image/commit.py. Returns the manifest's digest."""
+        from . import commit  # cold
+
+        return commit.commit(
+            self.layout, upper_dir, manifest_digest=manifest_digest, base=base, reference=self.judged_name(name), author=author,
+            message=message, command=command, overrides=overrides,
+        )
+
+    def remove(self, name: str, *, force: bool = False) -> RemovedImage:
+        """Remove a name, and with the last one the image; by id, the image. Raises NotFound, Conflict."""
+        from . import remove  # cold
+
+        if name in (HOST, "host:latest"):
+            raise Conflict("remove image host: it is built in")
+        descriptor = self._find(name)
+        canonical = "" if name.startswith("sha256:") else references.parse(name).canonical
+        return remove.remove(
+            self.layout, descriptor, reference=canonical if index.name_of(descriptor) == canonical else "", force=force
+        )
+
+    def collect(self) -> None:
+        """Remove what no image and no container needs, and what crashes left behind."""
+        from . import remove  # cold
+
+        self.layout.ensure()
+        remove.collect(self.layout)
+
+    @staticmethod
+    def judged_name(name: str) -> str:
+        """Return the canonical reference of a new image's name (empty stays empty). Raises InvalidRequest."""
+        if not name:
+            return ""
+        parsed = references.parse(name)
+        if parsed.digest:
+            raise InvalidRequest(f"image name {name!r}: a digest cannot be chosen", hint="write NAME[:TAG]")
+        if parsed.familiar_name == HOST:
+            raise InvalidRequest("image name 'host': it is the built-in view of this machine", hint="choose another name")
+        return parsed.canonical
+
+    def list(self) -> list[ImageSummary]:
+        """Return every name of every image, newest first."""
+        from mydocker.storage import layers  # cold
+
+        found = []
+        for descriptor in index.load(self.layout):
+            try:
+                manifest, config = self._documents(descriptor)
+            except NotFound:
+                continue  # removed at this moment
+            canonical = index.name_of(descriptor)
+            chain = chain_ids(config["rootfs"].get("diff_ids") or [])
+            found.append(ImageSummary(
+                reference=references.parse(canonical).familiar if canonical else "", id=manifest["config"]["digest"],
+                manifest_digest=descriptor["digest"], created=config.get("created") or "", base=index.base_of(descriptor),
+                size_bytes=sum(layers.size_bytes(self.layout, chain_id) for chain_id in chain),
+            ))
+        found.sort(key=lambda image: (image.created, image.reference), reverse=True)
+        return found
+
+
+def _is_of(descriptor: Descriptor, wanted: references.Reference) -> bool:
+    name = index.name_of(descriptor)
+    parsed = references.parse(name) if name else None
+    return parsed is not None and (parsed.domain, parsed.path) == (wanted.domain, wanted.path)
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(
+        f"no image {name}", hint="list what there is with `mydocker images`; bring one in with `mydocker load -i FILE`"
+    )

@@ -1,0 +1,222 @@
+"""What a container wrote, as a diff: its upper directory of overlayfs turned into a tar of the OCI kind.
+
+Owns the reverse of `unpack`: whiteouts become `.wh.` entries, opaque directories get their marker,
+extended attributes go into pax records, second names of a file become hard links. Sorted, so that
+equal trees give equal bytes. The container may still be running and its tree is hostile: each
+directory is opened beneath the upper directory without following links, and a file's entry has the
+size that its header says, whatever happens to the file.
+"""
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from mydocker.base.errors import Unsupported
+from mydocker.linux import beneath
+
+from .tarheader import BLOCK
+from .unpack import OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CHUNK_BYTES = 256 << 10
+_TYPES = {
+    stat.S_IFREG: b"0", stat.S_IFLNK: b"2", stat.S_IFCHR: b"3", stat.S_IFBLK: b"4", stat.S_IFDIR: b"5", stat.S_IFIFO: b"6",
+}
+#: Labels of this machine's security modules say nothing on another.
+_LOCAL_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.apparmor", "security.SMACK")
+
+
+def read_diff(upper_dir: str) -> Callable[[], bytes]:
+    """Return a `read` (as storage/ingest takes it) that gives the tar of an upper directory."""
+    pieces = _chunked(_Walk(upper_dir).tar())
+    return lambda: next(pieces, b"")
+
+
+def _chunked(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    waiting: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= _CHUNK_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+class _Walk:
+    def __init__(self, upper_dir: str) -> None:
+        self._upper_dir = upper_dir
+        self._root_fd = -1
+        self._links: dict[tuple[int, int], bytes] = {}
+
+    def tar(self) -> Iterator[bytes]:
+        """Yield the archive. Raises Unsupported, OSError."""
+        self._root_fd = os.open(self._upper_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # An explicit stack of paths, one directory open at a time: depth costs nothing.
+            stack = [b""]
+            while stack:
+                yield from self._directory(stack.pop(), stack)
+        finally:
+            os.close(self._root_fd)
+        yield bytes(2 * BLOCK)
+
+    def _directory(self, path: bytes, stack: list[bytes]) -> Iterator[bytes]:
+        try:
+            fd = beneath.open_beneath(self._root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
+        except (FileNotFoundError, NotADirectoryError):
+            return  # removed or replaced while we walked
+        try:
+            if path:
+                yield from _header(path + b"/", os.fstat(fd), xattrs=_xattrs(fd))
+                if _is_opaque(fd, path):
+                    yield from _header(path + b"/" + OPAQUE_MARKER, None)
+            below = []
+            for name in sorted(os.fsencode(name) for name in os.listdir(fd)):
+                child = path + b"/" + name if path else name
+                status = _stat(name, fd)
+                if status is None:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    below.append(child)
+                else:
+                    yield from self._entry(child, name, status, fd)
+            stack.extend(reversed(below))
+        finally:
+            os.close(fd)
+
+    def _entry(self, path: bytes, name: bytes, status: os.stat_result, directory_fd: int) -> Iterator[bytes]:
+        kind = stat.S_IFMT(status.st_mode)
+        if kind == stat.S_IFSOCK:
+            return  # a socket without its process is nothing; Docker leaves it out too
+        if kind == stat.S_IFCHR and status.st_rdev == 0:
+            head, slash, base = path.rpartition(b"/")
+            yield from _header(head + slash + WHITEOUT_PREFIX + base, None)
+            return
+        if name.startswith(WHITEOUT_PREFIX):
+            raise Unsupported(f"commit {_shown(path)}: names that begin with .wh. cannot be in an image")
+        if status.st_nlink > 1:
+            first = self._links.setdefault((status.st_dev, status.st_ino), path)
+            if first != path:
+                yield from _header(path, status, link=first)
+                return
+        if kind == stat.S_IFREG:
+            yield from _file(path, name, directory_fd)
+        elif kind == stat.S_IFLNK:
+            yield from _header(path, status, target=os.readlink(name, dir_fd=directory_fd))
+        else:
+            yield from _header(path, status)
+
+
+def _stat(name: bytes, directory_fd: int) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=directory_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _file(path: bytes, name: bytes, directory_fd: int) -> Iterator[bytes]:
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
+    except (FileNotFoundError, OSError) as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):
+            return
+        raise
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            return
+        yield from _header(path, status, xattrs=_xattrs(fd))
+        left = status.st_size
+        while left:
+            data = os.read(fd, min(left, _CHUNK_BYTES))
+            if not data:  # it shrank: the header's promise is kept with zeros
+                data = bytes(min(left, _CHUNK_BYTES))
+            left -= len(data)
+            yield data
+        yield bytes(-status.st_size % BLOCK)
+    finally:
+        os.close(fd)
+
+
+def _is_opaque(fd: int, path: bytes) -> bool:
+    names = [name for name in os.listxattr(fd) if name.startswith("trusted.overlay.")]
+    if "trusted.overlay.redirect" in names:
+        raise Unsupported(f"commit {_shown(path)}: a renamed directory (overlayfs redirect)")
+    return OPAQUE_XATTR in names and os.getxattr(fd, OPAQUE_XATTR) == b"y"
+
+
+def _xattrs(fd: int) -> dict[bytes, bytes]:
+    found = {}
+    for name in sorted(os.listxattr(fd)):
+        if name == "trusted.overlay.metacopy":
+            raise Unsupported("commit: a file without its data (overlayfs metacopy)")
+        if name.startswith(("trusted.overlay.", "user.overlay.", *_LOCAL_XATTRS)):
+            continue
+        found[os.fsencode(name)] = os.getxattr(fd, name)
+    return found
+
+
+def _header(
+    path: bytes,
+    status: os.stat_result | None,
+    *,
+    link: bytes = b"",
+    target: bytes = b"",
+    xattrs: dict[bytes, bytes] | None = None,
+) -> Iterator[bytes]:
+    """Yield the header blocks of one entry; without `status` it is an empty marker file of root."""
+    mode, uid, gid, size, mtime, device, kind = 0o600, 0, 0, 0, 0, 0, b"0"
+    if status is not None:
+        mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+        mtime, device = max(int(status.st_mtime), 0), status.st_rdev
+        kind = b"1" if link else _TYPES[stat.S_IFMT(status.st_mode)]
+        size = status.st_size if kind == b"0" else 0
+    linkname = link or target
+    records = {b"SCHILY.xattr." + name: value for name, value in (xattrs or {}).items()}
+    if len(path) > 100:
+        records[b"path"] = path
+    if len(linkname) > 100:
+        records[b"linkpath"] = linkname
+    for key, value, limit in ((b"uid", uid, 8), (b"gid", gid, 8), (b"size", size, 12)):
+        if value >= 8 ** (limit - 1):
+            records[key] = b"%d" % value
+    if records:
+        data = b"".join(_pax_record(key, records[key]) for key in sorted(records))
+        name = b"PaxHeaders.0/" + path[-80:]
+        yield _block(name, 0o600, 0, 0, len(data), mtime, b"x", b"", 0) + data + bytes(-len(data) % BLOCK)
+    yield _block(path[:100], mode, uid, gid, size, mtime, kind, linkname[:100], device)
+
+
+def _block(
+    name: bytes, mode: int, uid: int, gid: int, size: int, mtime: int, kind: bytes, linkname: bytes, device: int
+) -> bytes:
+    head = name.ljust(100, b"\0") + b"".join((
+        _octal(mode, 8), _octal(uid, 8), _octal(gid, 8), _octal(size, 12), _octal(mtime, 12),
+    ))
+    nodes = _octal(os.major(device), 8) + _octal(os.minor(device), 8) if kind in (b"3", b"4") else bytes(16)
+    tail = kind + linkname.ljust(100, b"\0") + b"ustar\x0000" + bytes(64) + nodes + bytes(167)
+    checksum = sum(head) + 8 * 32 + sum(tail)
+    return head + b"%06o\0 " % checksum + tail
+
+
+def _octal(value: int, width: int) -> bytes:
+    """A number field; one that does not fit is 0 here and in the pax header."""
+    return b"%0*o\0" % (width - 1, value if value < 8 ** (width - 1) else 0)
+
+
+def _pax_record(key: bytes, value: bytes) -> bytes:
+    body = b" " + key + b"=" + value + b"\n"
+    length = len(body) + len(str(len(body)))
+    length = len(body) + len(str(length))  # the length counts its own digits
+    return b"%d%s" % (length, body)
+
+
+def _shown(path: bytes) -> str:
+    return path[:200].decode("utf-8", "backslashreplace")

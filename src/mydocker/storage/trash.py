@@ -1,0 +1,132 @@
+"""Removal of trees that an enemy may have filled, and of what crashes left behind.
+
+Owns trash/: a thing is renamed there first (one step, atomic), then deleted, which any later
+command may finish. Works by directory descriptors, follows no symbolic link, leaves other file
+systems alone (nothing is ever mounted there, but a bind mount must not be emptied), takes no lock
+except to tell dead from living.
+"""
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from mydocker.base.ids import new_unique
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.base.paths import Layout
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: Deeper directories are moved up before they are emptied, so depth costs no descriptors.
+_MAX_DEPTH = 48
+
+
+def discard(layout: Layout, path: str) -> None:
+    """Remove a tree of ours: out of sight at once, off the disk before this returns.
+
+    Killed in between, `sweep` finishes. A path that is not there is fine. Raises OSError.
+    """
+    place = f"{layout.trash}/{new_unique()}"
+    try:
+        os.rename(path, place)
+    except FileNotFoundError:
+        return
+    remove_tree(place)
+
+
+def sweep(layout: Layout) -> None:
+    """Finish every removal that was cut short."""
+    for name in os.listdir(layout.trash):
+        remove_tree(f"{layout.trash}/{name}")
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file or a tree, whoever else removes it at the same time. Raises OSError."""
+    head, _, name = path.rpartition("/")
+    try:
+        parent_fd = os.open(head or "/", _DIRECTORY & ~os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return
+    try:
+        remove_at(parent_fd, os.fsencode(name))
+    finally:
+        os.close(parent_fd)
+
+
+def remove_at(parent_fd: int, name: bytes) -> None:
+    """Remove one entry of a directory, with all below it. Raises OSError."""
+    try:
+        os.unlink(name, dir_fd=parent_fd)
+        return
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EPERM):
+            raise
+    _remove_directory(parent_fd, name)
+
+
+def _remove_directory(parent_fd: int, name: bytes) -> None:
+    moved = 0
+    try:
+        top_fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
+    except FileNotFoundError:
+        return
+    try:
+        device = os.fstat(top_fd).st_dev
+        # Emptying moves what is too deep up into the top directory: repeat until nothing was.
+        while True:
+            before = moved
+            moved = _empty(top_fd, top_fd, device, 1, moved)
+            if moved == before:
+                break
+    finally:
+        os.close(top_fd)
+    try:
+        os.rmdir(name, dir_fd=parent_fd)
+    except FileNotFoundError:
+        pass
+
+
+def _empty(directory_fd: int, top_fd: int, device: int, depth: int, moved: int) -> int:
+    """Empty a directory; returns the count of directories moved up so far."""
+    # fsencode: scandir on a descriptor gives str names with surrogates, which the calls take back.
+    with os.scandir(directory_fd) as listing:
+        items = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
+    for name, is_directory in items:
+        if not is_directory:
+            try:
+                os.unlink(name, dir_fd=directory_fd)
+            except FileNotFoundError:
+                pass
+            continue
+        if depth >= _MAX_DEPTH:
+            moved += 1
+            try:
+                os.rename(name, f".moved-{new_unique()}", src_dir_fd=directory_fd, dst_dir_fd=top_fd)
+            except FileNotFoundError:
+                pass
+            continue
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
+        except FileNotFoundError:
+            continue
+        try:
+            status = os.fstat(fd)
+            if status.st_dev != device or not stat.S_ISDIR(status.st_mode):
+                raise OSError(errno.EXDEV, "another file system is mounted there", name)
+            moved = _empty(fd, top_fd, device, depth + 1, moved)
+        finally:
+            os.close(fd)
+        try:
+            os.rmdir(name, dir_fd=directory_fd)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            # Another process sweeps the same tree and moved something up into it just now: the
+            # caller's next round takes it. Only the top gets such entries, so this ends.
+            if error.errno != errno.ENOTEMPTY:
+                raise
+            moved += 1
+    return moved
