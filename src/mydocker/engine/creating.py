@@ -15,12 +15,14 @@ from mydocker.base import files, log, paths, trace
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import InvalidRequest
 from mydocker.linux.cgroup import group
+from mydocker.storage.mountpoints import ensure_mountpoints
+from mydocker.storage.snapshots import overlay_mount
 
 from . import recover
 from .lifecycle import CREATING, RUNNING
 from .request import ContainerConfig
 from .sessions import LiveSession
-from .spec import ETC_FILES, build_spec, hostname_of
+from .spec import ETC_FILES, build_spec, hostname_of, merge_env
 from .stage import ContainerStage
 from .store import Claim, ContainerRecord, Store
 
@@ -85,6 +87,8 @@ class Creator:
         trace.point("claimed name")
         # The layers are held until the record that names them is there; then it protects them.
         with self.images.hold(resolved) as lower_dirs:
+            if not resolved.base:  # a machine's own root has all mount points
+                lower_dirs = (*lower_dirs, ensure_mountpoints(self.store.layout))
             record = record.replace(config=record.config | {"lower_dirs": list(lower_dirs)})
             self.store.save(record)
         trace.point("recorded creating")
@@ -136,13 +140,13 @@ def config_document(config: ContainerConfig, resolved: ResolvedImage) -> dict[st
     document = config.to_document()
     document["user"] = config.user or image_config.get("User") or ""
     document["stop_signal"] = config.stop_signal or image_config.get("StopSignal") or ""
+    document["env"] = merge_env(image_config.get("Env") or (), config.env)
+    document["labels"] = {**(image_config.get("Labels") or {}), **dict(config.labels)}
     return document
 
 
 def root_mount(record: ContainerRecord, directory: str) -> Mount:
     """Return the overlay that is a container's root file system."""
-    from mydocker.storage.snapshots import overlay_mount
-
     # A container that goes with its end need not survive a power cut: spare its end a sync of the whole file system.
     return overlay_mount(record.config["lower_dirs"], directory, volatile=record.config["rm"])
 

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 from mydocker.base.paths import Layout
+from mydocker.image.store import Images
 
 from .containers import Containers
 from .creating import Creator
-from .images import EngineImages
 from .starting import ForkStarter, LauncherStarter
 from .store import Store
 
@@ -33,7 +33,7 @@ class Engine:
         self.layout.ensure()
         self.store = Store(self.layout)
         self._starter: Starter = ForkStarter() if single_threaded else LauncherStarter()
-        self.images = EngineImages(self.layout)
+        self.images = Images(self.layout)
         self.containers = Containers(self.store, Creator(self.store, self.images, self._starter))
 
     def __enter__(self) -> Engine:

@@ -21,6 +21,7 @@ from .lifecycle import require_running
 from .observe import identity_of
 from .request import judge_argv, judge_env, read_env_file
 from .sessions import LiveSession
+from .spec import merge_env
 from .stage import ExecStage
 
 TYPE_CHECKING = False
@@ -76,10 +77,7 @@ def judge_exec(
 def build_exec_process(spec: Spec, request: ExecRequest) -> Process:
     """Return the process to run: the container's own, with what the request changes."""
     process: Process = {**spec["process"], "args": list(request.argv), "terminal": request.tty}
-    items = {item.partition("=")[0]: item for item in [*process.get("env", ()), *request.env]}
-    if request.tty:
-        items.setdefault("TERM", "TERM=xterm")
-    process["env"] = list(items.values())
+    process["env"] = merge_env(["TERM=xterm"] if request.tty else (), process.get("env", ()), request.env)
     if request.workdir:
         process["cwd"] = request.workdir
     return process

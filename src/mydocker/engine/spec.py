@@ -15,6 +15,7 @@ from .request import CPU_PERIOD_US, ContainerConfig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from mydocker.oci.runtime_spec import Linux, Mount, Process, Resources, Spec
@@ -78,12 +79,13 @@ def build_argv(config: ContainerConfig, image_config: dict[str, Any]) -> list[st
 
 def build_env(config: ContainerConfig, image_config: dict[str, Any], hostname: str) -> list[str]:
     """Return the environment, later words replacing earlier ones: defaults, image, user."""
-    items = {"PATH": DEFAULT_PATH, "HOSTNAME": f"HOSTNAME={hostname}"}
-    if config.tty:
-        items["TERM"] = "TERM=xterm"
-    for item in [*(image_config.get("Env") or ()), *config.env]:
-        items[item.partition("=")[0]] = item
-    return list(items.values())
+    defaults = [DEFAULT_PATH, f"HOSTNAME={hostname}", *(["TERM=xterm"] if config.tty else [])]
+    return merge_env(defaults, image_config.get("Env") or (), config.env)
+
+
+def merge_env(*sources: Iterable[str]) -> list[str]:
+    """Return `K=V` items of all sources; a later one replaces an earlier one of the same name in its place."""
+    return list({item.partition("=")[0]: item for source in sources for item in source}.values())
 
 
 def build_process(config: ContainerConfig, image_config: dict[str, Any], *, hostname: str) -> Process:

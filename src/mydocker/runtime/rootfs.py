@@ -440,7 +440,10 @@ def mount_overlay(target: str, options: list[str] | tuple[str, ...]) -> None:
         for option in options:
             key, _, value = option.partition("=")
             if key in ("lowerdir", "upperdir", "workdir"):
-                option = f"{key}={':'.join(short(path) for path in value.split(LOWER_SEPARATOR))}"
+                places = value.split(LOWER_SEPARATOR)
+                if key == "lowerdir" and places[-1] == "/":
+                    places[-1] = mount_host_view(target)
+                option = f"{key}={':'.join(short(path) for path in places)}"
             words.append(option)
         sc.mount("overlay", target, "overlay", 0, ",".join(words))
     except OSError as error:
@@ -451,3 +454,19 @@ def mount_overlay(target: str, options: list[str] | tuple[str, ...]) -> None:
     finally:
         for fd in fds:
             os.close(fd)
+
+
+def mount_host_view(target: str) -> str:
+    """Mount a read-only view of the machine's own root below `target`, and return its path.
+
+    overlayfs refuses a lower directory that lies below another (ELOOP), and every directory of the engine's
+    lies below `/`. Seen through an overlay of its own, `/` is another file system to it. That overlay wants
+    two lower directories, the second one not below `/` either: both places are made in a tmpfs, which the
+    container's root then covers. Raises OSError.
+    """
+    place = os.open(target, _PATH_DIR | os.O_CLOEXEC)
+    attach(open_filesystem("tmpfs", "tmpfs", ("mode=700",), 0), place)
+    for name in ("nothing", "view"):
+        os.mkdir(f"{target}/{name}", 0o755)
+    sc.mount("overlay", f"{target}/view", "overlay", sc.MS_RDONLY, f"lowerdir=/:{target}/nothing")
+    return f"{target}/view"
