@@ -1,0 +1,166 @@
+"""Capability marks for every test: `@pytest.mark.needs("root", "cgroup2")` skips, saying why, where one is missing.
+
+A capability is probed by trying the very thing, in a forked child where it would leave traces,
+never by a version number or a name.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from mydocker.linux import syscalls
+from mydocker.linux.cgroup.group import can_limit_swap
+from mydocker.linux.cgroup.hierarchy import hierarchy
+
+#: Where tests keep state: a real file system, because overlayfs takes no upper directory on some others.
+SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "needs(*capabilities): skip where this machine lacks one of them")
+    config.addinivalue_line("markers", "slow: takes longer than ten seconds")
+    config.addinivalue_line("markers", "time_limit(seconds): how long the test may take, instead of 60 s")
+
+
+@pytest.fixture(autouse=True)
+def _time_limit(request: pytest.FixtureRequest) -> Iterator[None]:
+    """End a test that hangs, with the traceback of where: `@pytest.mark.time_limit(seconds)` changes the 60."""
+    mark = request.node.get_closest_marker("time_limit")
+    limit_s = mark.args[0] if mark else 60
+    # A guest without virtualization support is several times slower.
+    limit_s *= 4 if os.environ.get("MYDOCKER_TEST_GUEST") else 1
+
+    def stop(*_: object) -> None:
+        raise TimeoutError(f"the test took more than {limit_s} s")
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(limit_s)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, previous)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            reason = missing(name)
+            if reason:
+                pytest.skip(f"needs {name}: {reason}")
+
+
+_answers: dict[str, str] = {}
+
+
+def missing(name: str) -> str:
+    """Return why this machine lacks a capability, "" when it has it. An unknown name is an error in the test."""
+    if name not in _answers:
+        probe = _PROBES.get(name)
+        _answers[name] = probe() if probe else _find_program(name)
+    return _answers[name]
+
+
+def _probe_root() -> str:
+    return "" if os.geteuid() == 0 else "this is not root"
+
+
+def _probe_cgroup(kinds: tuple[str, ...]) -> Callable[[], str]:
+    def probe() -> str:
+        kind = hierarchy().kind
+        return "" if kind in kinds else f"this machine has cgroup {kind}"
+    return probe
+
+
+def _probe_controller(name: str) -> Callable[[], str]:
+    def probe() -> str:
+        found = hierarchy()
+        return "" if name in found.v1 or name in found.v2_controllers else f"no cgroup controller {name}"
+    return probe
+
+
+def _probe_swap_limit() -> str:
+    return "" if can_limit_swap() else "the kernel keeps no account of swap"
+
+
+def _probe_host() -> str:
+    return "this is the cgroup v2 guest" if os.environ.get("MYDOCKER_TEST_GUEST") else ""
+
+
+def _probe_cpus() -> str:
+    return "" if len(os.sched_getaffinity(0)) > 1 else "there is one cpu only"
+
+
+def _probe_overlay() -> str:
+    base = tempfile.mkdtemp(prefix="mydocker-probe-", dir=SCRATCH)
+    try:
+        for name in ("lower", "upper", "work", "merged"):
+            os.mkdir(f"{base}/{name}")
+
+        def attempt() -> None:
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE, None)
+            options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+            syscalls.mount("overlay", f"{base}/merged", "overlay", 0, options)
+
+        return try_in_child(attempt)
+    finally:
+        shutil.rmtree(base)
+
+
+def _probe_netns() -> str:
+    return try_in_child(lambda: syscalls.unshare(syscalls.CLONE_NEWNET))
+
+
+def _find_program(name: str) -> str:
+    if name not in _PROGRAMS:
+        raise ValueError(f"needs({name!r}): no such capability")
+    return "" if shutil.which(name) else f"no program {name}"
+
+
+_PROBES: dict[str, Callable[[], str]] = {
+    "root": _probe_root,
+    "cgroup1": _probe_cgroup(("v1", "hybrid")),
+    "hybrid": _probe_cgroup(("hybrid",)),
+    "cgroup2": _probe_cgroup(("v2",)),
+    "memory": _probe_controller("memory"),
+    "pids": _probe_controller("pids"),
+    "cpu": _probe_controller("cpu"),
+    "cpuset": _probe_controller("cpuset"),
+    "swap_limit": _probe_swap_limit,
+    "two_cpus": _probe_cpus,
+    "overlay": _probe_overlay,
+    "netns": _probe_netns,
+    "host": _probe_host,
+}
+_PROGRAMS = ("busybox", "nft", "ip", "docker", "podman", "crun", "runc", "skopeo", "umoci", "gcc", "strace", "git")
+
+
+def try_in_child(attempt: Callable[[], object]) -> str:
+    """Run something in a forked child; return "" when it went well, else what it raised."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            attempt()
+            code = 0
+        except BaseException as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        text = stream.read().decode("utf-8", "replace")
+    return "" if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0 else text or "the child died"
+
+
+@pytest.fixture
+def scratch() -> Iterator[str]:
+    """A fresh directory on a real file system (not tmpfs), gone afterwards."""
+    path = tempfile.mkdtemp(prefix="mydocker-test-", dir=SCRATCH)
+    yield path
+    shutil.rmtree(path)
