@@ -187,6 +187,7 @@ OPTIONS = (
 
     Option("commit", "author", "a", "str", "Author of the image", value="TEXT", lands="author"),
     Option("commit", "message", "m", "str", "Comment of the image", value="TEXT", lands="message"),
+    Option("commit", "pause", "p", "bool", "Freeze the container meanwhile", lands="pause", default=True),
 
     Option("inspect", "format", "f", "str", "Output as json or a Go template such as '{{.Status}}'",
            value="FORMAT", default="json"),
@@ -194,7 +195,8 @@ OPTIONS = (
 
     Option("images", "quiet", "q", "bool", "Only ids"),
     Option("images", "all", "a", "bool", "Accepted for docker's sake"),
-    Option("rmi", "force", "f", "bool", "No error for what does not exist"),
+    Option("rmi", "force", "f", "bool", "Also what containers use or what has several names; no error for what is gone"),
+    Option("import", "message", "m", "str", "Comment of the image", value="TEXT", lands="message"),
     Option("load", "input", "i", "str", "Read the archive from a file instead of standard input",
            value="FILE", default="-"),
     Option("load", "quiet", "q", "bool", "Print only the names"),

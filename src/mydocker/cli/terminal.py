@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself imports enum
 import os
+import select
 
 from mydocker.base.errors import InvalidRequest
 
@@ -69,9 +70,9 @@ def relay(context: Context, session: LiveSession, *, tty: bool, interactive: boo
             if tty and interactive:
                 _relay_raw(session, keys)
             else:
-                signals = _PROXIED if proxy else ()
+                signals = (*_PROXIED, signal.SIGPIPE) if proxy else (signal.SIGPIPE,)
                 session.relay(0 if interactive else -1, 1, 2, tty=tty, detach_keys=keys, signals=signals,
-                              on_signal=_make_proxy(session))
+                              on_signal=_make_proxy(session, proxy))
         except _Ended as ended:
             return 128 + ended.signum
         if session.exit is None:  # left by the detach keys; the monitor does what `finish` would have done
@@ -95,17 +96,31 @@ def _relay_raw(session: LiveSession, keys: bytes) -> None:
             signal.signal(signum, handler)
 
 
-def _make_proxy(session: LiveSession) -> Callable[[int], None]:
+def _make_proxy(session: LiveSession, proxy: bool) -> Callable[[int], None]:
     insisted = 0
 
     def pass_on(signum: int) -> None:
         nonlocal insisted
+        if signum == signal.SIGPIPE and not is_reader_gone(1):
+            return  # it was the monitor that went, which the session will tell
         insisted += signum in (signal.SIGINT, signal.SIGTERM)
         try:
-            session.kill(signal.SIGKILL if insisted >= _INSISTENT else signum)
+            if proxy:
+                session.kill(signal.SIGKILL if insisted >= _INSISTENT else signum)
         except OSError:
             pass  # it has just ended, which the session will tell
+        if signum == signal.SIGPIPE:
+            # `run IMAGE yes | head -1`: who writes for nobody gets SIGPIPE. A program that does not mind (as pid 1
+            # does not) goes on without us, like a docker container, instead of being killed in its clean shutdown.
+            raise _Ended(signum)
     return pass_on
+
+
+def is_reader_gone(fd: int) -> bool:
+    """Tell whether `fd` is a pipe or socket that nobody reads any more."""
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
 def attach(context: Context, container: Container, *, stdin: bool, proxy: bool) -> int:

@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from mydocker.base import errors
+from mydocker.cli.commands.images import split_reference
 from mydocker.cli.commands.ps import signal_name
 from mydocker.cli.options import VERBS, options_of
 from mydocker.cli.reference import format_reference
-from mydocker.cli.terminal import parse_detach_keys
+from mydocker.cli.terminal import is_reader_gone, parse_detach_keys
+from mydocker.image.load import LoadedImage
+from mydocker.image.remove import RemovedImage
+from mydocker.image.store import ImageSummary
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
@@ -102,6 +106,14 @@ def test_wrong_detach_keys_are_refused_before_anything_is_made(mydocker: Any, en
     for text in ("ctrl-", "ctrl-1", "xx", "a,", "é"):
         assert mydocker("run", f"--detach-keys={text}", "img")[0] == 125
     assert engine.calls == []
+
+
+def test_a_pipe_without_a_reader_is_recognised() -> None:
+    reader, writer = os.pipe()
+    assert not is_reader_gone(writer)
+    os.close(reader)
+    assert is_reader_gone(writer)
+    os.close(writer)
 
 
 def test_create_passes_on_what_was_typed(mydocker: Any, engine: Any) -> None:
@@ -317,6 +329,53 @@ def test_inspect_finds_containers_and_images_and_reports_the_rest(mydocker: Any,
     assert mydocker("inspect", "--format", "{{.Status}} {{.ExitCode}}", "a")[1] == "running <no value>\n"
     assert mydocker("inspect", "--type", "image", "a")[2] == "mydocker: no image a\n"
     assert mydocker("inspect", "--type", "volume", "a")[0] == 125
+
+
+class FakeImages:
+    """Images of the shapes that the image store gives."""
+
+    def list(self) -> list[Any]:
+        return [
+            ImageSummary(reference="reg:5000/a/b:v1", id="sha256:" + "ab" * 32, manifest_digest="sha256:1",
+                         created="2026-01-02T03:04:05Z", size_bytes=1_234_567),
+            ImageSummary(reference="busybox:latest", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", created="",
+                         size_bytes=0),
+            ImageSummary(reference="", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", created="", size_bytes=0),
+        ]
+
+    def load(self, source: str) -> list[Any]:
+        return [LoadedImage(references=("a:1", "a:2"), id="sha256:1", manifest_digest="sha256:2"),
+                LoadedImage(references=(), id="sha256:3", manifest_digest="sha256:4")]
+
+    def remove(self, name: str, *, force: bool = False) -> Any:
+        if name == "gone":
+            raise errors.NotFound("no image gone")
+        return RemovedImage(untagged=(f"{name}:latest",), deleted=("sha256:1",))
+
+    def import_tar(self, source: str, name: str, message: str = "") -> str:
+        return f"{source} {name} {message}"
+
+
+def test_images_are_listed_with_repository_and_tag(mydocker: Any, engine: Any) -> None:
+    engine.images = FakeImages()
+    assert mydocker("images")[1] == (
+        "REPOSITORY     TAG      IMAGE ID       CREATED               SIZE\n"
+        "reg:5000/a/b   v1       abababababab   2026-01-02 03:04:05   1.23MB\n"
+        "busybox        latest   cdcdcdcdcdcd                         0B\n"
+        "<none>         <none>   cdcdcdcdcdcd                         0B\n")
+    assert mydocker("image", "ls", "-q")[1] == "abababababab\ncdcdcdcdcdcd\n"
+    assert mydocker("images", "--format", "{{.Repository}}:{{.Tag}}", "busybox")[1] == "busybox:latest\n"
+    assert mydocker("images", "-q", "--no-trunc", "busybox:latest")[1] == f"sha256:{'cd' * 32}\n"
+    assert split_reference("reg:5000/a") == ("reg:5000/a", "<none>")
+
+
+def test_images_come_and_go(mydocker: Any, engine: Any) -> None:
+    engine.images = FakeImages()
+    assert mydocker("load", "-i", "x.tar")[1] == "Loaded image: a:1\nLoaded image: a:2\nLoaded image ID: sha256:3\n"
+    assert mydocker("load", "-q", "-i", "x.tar")[1] == "a:1\na:2\nsha256:3\n"
+    assert mydocker("import", "-m", "why", "x.tar", "new:1")[1] == "x.tar new:1 why\n"
+    assert mydocker("rmi", "a", "gone") == (1, "Untagged: a:latest\nDeleted: sha256:1\n", "mydocker: no image gone\n")
+    assert mydocker("rmi", "-f", "gone") == (0, "", "")
 
 
 def test_info_is_readable_and_json(mydocker: Any) -> None:

@@ -1,6 +1,10 @@
 """`mydocker import`."""
 from __future__ import annotations
 
+import os
+
+from mydocker.base.errors import InvalidRequest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..context import Context
@@ -10,5 +14,7 @@ def run(context: Context) -> int:
     """Make an image of a tar (`-`: standard input) and print its digest."""
     arguments = context.arguments
     source, name = arguments.positionals
+    if source == "-" and os.isatty(0):
+        raise InvalidRequest("import: standard input is a terminal", hint="redirect it, or name the tar")
     context.output.line(context.engine.images.import_tar(source, name, **arguments.engine_options()))
     return 0

@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
 
 def run(context: Context) -> int:
-    """Load the images of an archive and print their names."""
+    """Load the images of an archive and print their names (ids of those without)."""
     arguments = context.arguments
-    source = arguments["input"]
+    source, quiet = arguments["input"], arguments["quiet"]
     if source == "-" and os.isatty(0):
         raise InvalidRequest("load: no archive given", hint="name it with -i FILE, or redirect standard input")
-    for name in context.engine.images.load(source):
-        context.output.line(name if arguments["quiet"] else f"Loaded image: {name}")
+    for image in context.engine.images.load(source):
+        for reference in image.references:
+            context.output.line(reference if quiet else f"Loaded image: {reference}")
+        if not image.references:
+            context.output.line(image.id if quiet else f"Loaded image ID: {image.id}")
     return 0

@@ -9,15 +9,17 @@ if TYPE_CHECKING:
 
 
 def run(context: Context) -> int:
-    """Remove each image name, and what only it used."""
+    """Remove each image name, and with its last name the image; with `-f` what is gone already is fine."""
     force = context.arguments["force"]
 
     def remove(name: str) -> str | None:
         try:
-            context.engine.images.remove(name)
+            removed = context.engine.images.remove(name, force=force)
         except NotFound:
             if not force:
                 raise
             return None
-        return name
+        lines = [f"Untagged: {reference}" for reference in removed.untagged]
+        lines += [f"Deleted: {digest}" for digest in removed.deleted]
+        return "\n".join(lines)
     return context.each(context.arguments.positionals, remove)
