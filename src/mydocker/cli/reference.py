@@ -20,6 +20,14 @@ follows is the command's.
 
 Wherever a container is named, its id, or any unique beginning of its name or id, will do.
 
+## Foreground and terminal
+
+`run` without `-d`, `exec`, `attach` and `start -a` stay connected until the end. With a terminal (`-ti`) every key goes
+to the container, window sizes follow, and the detach keys (ctrl-p ctrl-q) leave it running. Without one, SIGHUP, SIGINT,
+SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 are passed on; a program that is process 1 and handles none of them does not feel
+them, so the third SIGINT or SIGTERM kills it. When nobody reads the output any more (`run ... | head`), the process gets
+SIGPIPE and mydocker ends. If mydocker itself is killed, the container goes on and is tidied up at its end all the same.
+
 ## Exit codes
 
 | Code | Meaning |
@@ -30,6 +38,7 @@ Wherever a container is named, its id, or any unique beginning of its name or id
 | 126 | the container's command exists and cannot be executed |
 | 127 | the container's command does not exist |
 | 130 | ended by Ctrl-C |
+| 141 | nobody reads the output any more |
 | other | the container's own exit code (128 + N when signal N ended it) |
 
 An error is one line on standard error: what is wrong, then the way out. `mydocker --debug COMMAND` adds the traceback.
