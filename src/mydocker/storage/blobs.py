@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker.base import files
+from mydocker.base import files, locks
 from mydocker.base.errors import Corrupt, NotFound, Unavailable
 from mydocker.oci.digest import digest_of, parse_digest
 
@@ -40,7 +40,10 @@ def ensure_layout(layout: Layout) -> None:
     os.makedirs(directory(layout), mode=0o700, exist_ok=True)
     marker = f"{layout.image}/oci-layout"
     if not os.path.exists(marker):
-        files.replace_bytes(marker, b'{"imageLayoutVersion":"1.0.0"}', durable=True)
+        lock = locks.lock_directory(layout.image)
+        assert lock is not None  # it waits
+        with lock:  # the temporary name is the process's: its threads must not meet
+            files.replace_bytes(marker, b'{"imageLayoutVersion":"1.0.0"}', durable=True)
 
 
 def is_there(layout: Layout, digest: str) -> bool:
