@@ -81,4 +81,4 @@ class Context:
 
             self.output.write_error_bytes("".join(format_exception(error)).encode("utf-8", "backslashreplace"))
         self.output.error(*describe_error(error))
-        return code_of(error, passes_exit_code=self.arguments.verb.passes_exit_code)
+        return code_of(error)

@@ -1,6 +1,7 @@
 """Kind of error -> exit code, in one table, and errors of the kernel as one clear line.
 
-125 is the engine's own failure, 126 and 127 the shell's words for a command that cannot be run, as docker run has it.
+125 is the engine's own failure, 126 and 127 the shell's words for a command that cannot be run, as docker run has it (its other
+verbs answer 1 to everything: here a caller can tell an error of the engine by its number everywhere).
 """
 from __future__ import annotations
 
@@ -13,9 +14,7 @@ NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 INTERRUPTED = 130  # 128 + SIGINT
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
-FAILED = 1
 
-#: What verbs whose exit code can be the container's return (run, exec, ...).
 CODES: dict[type[errors.MydockerError], int] = {
     errors.CommandNotFound: NOT_FOUND,
     errors.CommandNotExecutable: NOT_EXECUTABLE,
@@ -36,12 +35,12 @@ _HINTS = {
 }
 
 
-def code_of(error: BaseException, *, passes_exit_code: bool) -> int:
-    """Return the exit code for an error of a verb (see `Verb.passes_exit_code`)."""
+def code_of(error: BaseException) -> int:
+    """Return the exit code for an error, the same for every verb."""
     for kind, code in CODES.items():
         if isinstance(error, kind):
             return code
-    return ENGINE_FAILED if passes_exit_code else FAILED
+    return ENGINE_FAILED
 
 
 def describe_error(error: BaseException) -> tuple[str, str]:

@@ -43,15 +43,14 @@ class Verb:
 
     `usage` is what follows the options; `least` and `most` count positionals (`most` -1: any number).
     A verb with `command` stops reading options at its first positional, because what follows is somebody
-    else's command line. `passes_exit_code` marks verbs whose exit code can be the container's: their own
-    errors leave 125 and up, so that the two can be told apart.
+    else's command line.
     """
 
-    __slots__ = ("command", "help", "hidden", "least", "module", "most", "name", "passes_exit_code", "usage")
+    __slots__ = ("command", "help", "hidden", "least", "module", "most", "name", "usage")
 
     def __init__(
         self, name: str, usage: str, help: str, least: int, most: int, *,
-        module: str = "", command: bool = False, passes_exit_code: bool = False, hidden: bool = False,
+        module: str = "", command: bool = False, hidden: bool = False,
     ) -> None:
         self.name = name
         self.usage = usage
@@ -60,22 +59,21 @@ class Verb:
         self.most = most
         self.module = f"mydocker.cli.commands.{module or name}"
         self.command = command
-        self.passes_exit_code = passes_exit_code
         self.hidden = hidden
 
 
 #: In the order of `mydocker help`.
 VERBS = (
     Verb("run", "IMAGE [COMMAND [ARG...]]", "Create a container from an image and start it",
-         1, -1, command=True, passes_exit_code=True),
+         1, -1, command=True),
     Verb("create", "IMAGE [COMMAND [ARG...]]", "Create a container without starting it",
-         1, -1, command=True, passes_exit_code=True),
-    Verb("start", "CONTAINER...", "Start containers that are not running", 1, -1, passes_exit_code=True),
+         1, -1, command=True),
+    Verb("start", "CONTAINER...", "Start containers that are not running", 1, -1),
     Verb("ps", "", "List containers, ended ones too", 0, 0),
     Verb("logs", "CONTAINER", "Show what a container wrote", 1, 1),
     Verb("exec", "CONTAINER COMMAND [ARG...]", "Run a command inside a running container",
-         2, -1, command=True, passes_exit_code=True),
-    Verb("attach", "CONTAINER", "Connect this terminal to a running container", 1, 1, passes_exit_code=True),
+         2, -1, command=True),
+    Verb("attach", "CONTAINER", "Connect this terminal to a running container", 1, 1),
     Verb("stop", "CONTAINER...", "Stop containers: SIGTERM, then SIGKILL after the grace time", 1, -1),
     Verb("restart", "CONTAINER...", "Stop containers and start them again", 1, -1),
     Verb("kill", "CONTAINER...", "Send a signal to containers", 1, -1),

@@ -133,12 +133,7 @@ def attach(context: Context, container: Container, *, stdin: bool, proxy: bool) 
 def start_attached(context: Context, container: Container, *, stdin: bool, proxy: bool) -> int:
     """Start a container and stay connected to it."""
     tty, interactive = _shape(context, container, stdin)
-    if container.status == "created":
-        session = container.attach(stdin=interactive)  # before the start: nothing of its output is missed
-        container.start()
-    else:
-        container.start()
-        session = container.attach(stdin=interactive)
+    session = container.open_start(stdin=interactive)
     return relay(context, session, tty=tty, interactive=interactive, proxy=proxy)
 
 

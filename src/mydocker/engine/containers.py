@@ -2,6 +2,8 @@
 """
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 from mydocker.base import paths
 from mydocker.base.errors import Conflict, NotFound, Timeout
 from mydocker.linux.cgroup.group import Cgroup
@@ -10,7 +12,6 @@ from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS
 from . import ending, recover
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, require_running
 from .observe import Facts, observe
-from .request import judge
 from .sessions import LiveSession
 
 TYPE_CHECKING = False
@@ -22,24 +23,34 @@ if TYPE_CHECKING:
 
     from .creating import Creator
     from .execs import ExecResult
+    from .request import ContainerConfig
     from .store import ContainerRecord, Store
 
 
 class Containers:
     """The containers of an engine: `engine.containers`."""
 
-    __slots__ = ("_creator", "_store")
+    __slots__ = ("_lock", "_made", "_make_creator", "_store")
 
-    def __init__(self, store: Store, creator: Creator) -> None:
+    def __init__(self, store: Store, make_creator: Callable[[], Creator]) -> None:
         self._store = store
-        self._creator = creator
+        self._make_creator = make_creator
+        self._made: Creator | None = None
+        self._lock = allocate_lock()
+
+    @property
+    def _creator(self) -> Creator:
+        with self._lock:  # the first starts may come from many threads at once
+            if self._made is None:
+                self._made = self._make_creator()
+            return self._made
 
     def create(self, image: str, argv: Iterable[str] = (), **options: Any) -> Container:
         """Make a container without starting it. Options are those of `mydocker run`, `-` written as `_`.
 
         Raises InvalidRequest, NotFound (image), Conflict (name), CommandNotFound, CommandNotExecutable, ...
         """
-        record, session = self._creator.create(judge(image, argv, options), start=False)
+        record, session = self._creator.create(_judge(image, argv, options), start=False)
         session.close()
         return Container(self, record)
 
@@ -53,7 +64,7 @@ class Containers:
         Raises as `create` does; Timeout kills the container.
         """
         if detach:
-            record, started = self._creator.create(judge(image, argv, options), start=True)
+            record, started = self._creator.create(_judge(image, argv, options), start=True)
             started.close()
             return Container(self, record)
         session = self.open(image, argv, **({**options, "interactive": True} if stdin is not None else options))
@@ -72,7 +83,7 @@ class Containers:
 
     def open(self, image: str, argv: Iterable[str] = (), **options: Any) -> LiveSession:
         """Start a container attached: its live streams, and the duty to `finish` the session."""
-        config = judge(image, argv, options)
+        config = _judge(image, argv, options)
         flags = WANTS_STDOUT | WANTS_STDERR | IS_OWNER | (WANTS_STDIN if config.interactive else 0)
         record, session = self._creator.create(config, start=True, client_flags=flags)
         container = Container(self, record)
@@ -110,6 +121,12 @@ class Containers:
             return record  # somebody else is at it
         with lock:
             return ending.finish_locked(self._store, record.id)
+
+
+def _judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> ContainerConfig:
+    from .request import judge  # cold for whoever only looks
+
+    return judge(image, argv, options)
 
 
 class Container:
@@ -217,7 +234,17 @@ class Container:
         """Start a created container, or an ended one again. Raises AlreadyInState, Conflict."""
         from .restarting import start  # cold: `run` does not come here
 
-        self._record = start(self._store, self._creator, self.id)
+        self._record, session = start(self._store, self._creator, self.id)
+        session.close()
+
+    def open_start(self, *, stdin: bool = False) -> LiveSession:
+        """Start it as `start` does, and return the live session of its streams from the first byte on."""
+        from .restarting import start  # cold
+
+        flags = WANTS_STDOUT | WANTS_STDERR | (WANTS_STDIN if stdin else 0)
+        self._record, session = start(self._store, self._creator, self.id, flags)
+        session.container = self
+        return session
 
     def stop(self, timeout: float | None = None, signal: str | None = None) -> None:
         """End it: its stop signal, SIGKILL after `timeout` seconds (10 by default, below 0 never). Raises Conflict."""

@@ -5,8 +5,6 @@ from mydocker.base.paths import Layout
 from mydocker.image.store import Images
 
 from .containers import Containers
-from .creating import Creator
-from .starting import ForkStarter, LauncherStarter
 from .store import Store
 
 TYPE_CHECKING = False
@@ -14,6 +12,7 @@ if TYPE_CHECKING:
     import os
     from typing import Any
 
+    from .creating import Creator
     from .starting import Starter
 
 
@@ -26,15 +25,24 @@ class Engine:
     threads, such as the command line. Close it, or use it as a context manager: containers live on.
     """
 
-    __slots__ = ("_starter", "containers", "images", "layout", "store")
+    __slots__ = ("_is_single_threaded", "_starter", "containers", "images", "layout", "store")
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, single_threaded: bool = False) -> None:
         self.layout = Layout(root)
         self.layout.ensure()
         self.store = Store(self.layout)
-        self._starter: Starter = ForkStarter() if single_threaded else LauncherStarter()
+        self._is_single_threaded = single_threaded
+        self._starter: Starter | None = None
         self.images = Images(self.layout)
-        self.containers = Containers(self.store, Creator(self.store, self.images, self._starter))
+        self.containers = Containers(self.store, self._make_creator)
+
+    def _make_creator(self) -> Creator:
+        # Whoever only looks (ps, logs, stop) need not import the half of the engine that makes containers.
+        from .creating import Creator
+        from .starting import ForkStarter, LauncherStarter
+
+        self._starter = ForkStarter() if self._is_single_threaded else LauncherStarter()
+        return Creator(self.store, self.images, self._starter)
 
     def __enter__(self) -> Engine:
         return self
@@ -44,7 +52,8 @@ class Engine:
 
     def close(self) -> None:
         """End the launcher, if there is one. Containers live on."""
-        self._starter.close()
+        if self._starter is not None:
+            self._starter.close()
 
     def recover(self) -> None:
         """Finish what killed commands left behind, and put back what a reboot emptied."""

@@ -154,8 +154,8 @@ def test_debug_shows_the_traceback_before_the_line(mydocker: Any, engine: Any, m
     assert err.endswith("\nmydocker: no image x\n")
 
 
-def test_other_verbs_fail_with_one(mydocker: Any) -> None:
-    assert mydocker("logs", "nosuch") == (1, "", "mydocker: no container nosuch; mydocker ps shows what there is\n")
+def test_every_verb_fails_with_125(mydocker: Any) -> None:
+    assert mydocker("logs", "nosuch") == (125, "", "mydocker: no container nosuch; mydocker ps shows what there is\n")
     assert mydocker("exec", "nosuch", "true")[0] == 125
 
 
@@ -168,7 +168,7 @@ def test_several_names_go_on_after_an_error(mydocker: Any, engine: Any) -> None:
     engine.add("a")
     engine.add("c")
     code, out, err = mydocker("stop", "a", "b", "c", "-t", "2")
-    assert (code, out) == (1, "a\nc\n")
+    assert (code, out) == (125, "a\nc\n")
     assert err == "mydocker: no container b; mydocker ps shows what there is\n"
     assert [(verb, name) for verb, name, *_ in engine.calls] == [("stop", "a"), ("stop", "c")]
 
@@ -195,7 +195,7 @@ def test_a_verb_does_one_thing_to_a_container(
 
 def test_rm_by_force_does_not_mind_what_is_gone(mydocker: Any) -> None:
     assert mydocker("rm", "-f", "gone") == (0, "", "")
-    assert mydocker("rm", "gone")[0] == 1
+    assert mydocker("rm", "gone")[0] == 125
 
 
 def test_restart_starts_what_had_ended_already(mydocker: Any, engine: Any) -> None:
@@ -210,7 +210,7 @@ def test_start_and_stop_are_content_with_what_is_so_already(mydocker: Any, engin
     engine.answers.update(start=errors.AlreadyInState("running"), stop=errors.AlreadyInState("ended"),
                           pause=errors.AlreadyInState("paused"))
     assert mydocker("start", "a") == mydocker("stop", "a") == (0, "a\n", "")
-    assert mydocker("pause", "a") == (1, "", "mydocker: paused\n")
+    assert mydocker("pause", "a") == (125, "", "mydocker: paused\n")
 
 
 def test_wait_prints_the_codes(mydocker: Any, engine: Any) -> None:
@@ -323,7 +323,7 @@ def test_inspect_finds_containers_and_images_and_reports_the_rest(mydocker: Any,
     engine.add("a")
     engine.images.inspect = _image
     code, out, err = mydocker("inspect", "a", "nosuch", "img")
-    assert code == 1
+    assert code == 125
     assert [item["id"] for item in json.loads(out)] == ["1234567890", "sha256:1"]
     assert err == "mydocker: no container or image nosuch; mydocker ps shows what there is\n"
     assert mydocker("inspect", "--format", "{{.Status}} {{.ExitCode}}", "a")[1] == "running <no value>\n"
@@ -374,7 +374,7 @@ def test_images_come_and_go(mydocker: Any, engine: Any) -> None:
     assert mydocker("load", "-i", "x.tar")[1] == "Loaded image: a:1\nLoaded image: a:2\nLoaded image ID: sha256:3\n"
     assert mydocker("load", "-q", "-i", "x.tar")[1] == "a:1\na:2\nsha256:3\n"
     assert mydocker("import", "-m", "why", "x.tar", "new:1")[1] == "x.tar new:1 why\n"
-    assert mydocker("rmi", "a", "gone") == (1, "Untagged: a:latest\nDeleted: sha256:1\n", "mydocker: no image gone\n")
+    assert mydocker("rmi", "a", "gone") == (125, "Untagged: a:latest\nDeleted: sha256:1\n", "mydocker: no image gone\n")
     assert mydocker("rmi", "-f", "gone") == (0, "", "")
 
 
