@@ -7,6 +7,10 @@
 #ifndef MYDOCKER_MONITOR_H
 #define MYDOCKER_MONITOR_H
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE  // accept4, memrchr, struct ucred: this header comes first everywhere
+#endif
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -7,6 +7,10 @@
 //
 // Functions behave as their man pages say, with one thread and one errno.
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>

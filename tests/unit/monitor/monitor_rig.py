@@ -26,10 +26,10 @@ from mydocker.monitor.protocol import ExitRecord
 
 SOURCES = Path(__file__).parents[3] / "csrc" / "monitor"
 HOSTED = ("main", "loop", "stream", "log", "attach", "exit")
-COMMON = ["-std=gnu11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
+COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-Werror"]
 SHIPPED = [
-    "-O2", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pie", "-no-pie",
-    "-fno-asynchronous-unwind-tables",
+    "-Os", "-static", "-nostdlib", "-ffreestanding", "-fno-stack-protector", "-fno-pie", "-no-pie",
+    "-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables", "-Wl,--gc-sections", "-Wl,-z,noseparate-code",
 ]
 SANITIZED = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
@@ -137,9 +137,9 @@ class Rig:
         self, *argv: str, tty: bool = False, stdin: bool = False, log: bool = True, start: bool = True,
         flags: int = protocol.WANTS_STDOUT | protocol.WANTS_STDERR | protocol.WANTS_STDIN | protocol.IS_OWNER,
         options: tuple[str, ...] = (), clean_up: tuple[str, ...] = (), failure: bytes = b"",
-        limit: Callable[[], object] = lambda: None,
+        limit: Callable[[str], object] = lambda directory: None,
     ) -> Run:
-        """Run a command under a monitor. `failure` is reported instead; `limit` runs in the monitor before exec."""
+        """Run a command under a monitor. `failure` is reported instead; `limit` is called in the monitor before exec."""
         directory = tempfile.mkdtemp(prefix="mydocker-monitor-")
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         listener.bind(f"{directory}/control")
@@ -149,7 +149,7 @@ class Rig:
         if pid == 0:
             try:
                 mine.close()
-                limit()
+                limit(directory)
                 monitor_argv = self._stage(argv, directory, theirs, tty=tty, stdin=stdin, failure=failure)
                 os.set_inheritable(listener.fileno(), True)
                 monitor_argv += ["--listen", str(listener.fileno()), "--client-flags", str(flags), *options]
