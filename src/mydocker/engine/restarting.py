@@ -17,31 +17,44 @@ from .sessions import LiveSession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mydocker.monitor.protocol import StartedRecord
+
     from .creating import Creator
     from .store import ContainerRecord, Store
 
 
-def start(store: Store, creator: Creator, container_id: str) -> ContainerRecord:
-    """Start a created container, or an ended one again. Raises AlreadyInState, Conflict, CommandNotFound, ..."""
+def start(store: Store, creator: Creator, container_id: str, client_flags: int = 0) -> tuple[ContainerRecord, LiveSession]:
+    """Start a created container, or an ended one again; return its record and a session with that subscription.
+
+    The session is attached before the command runs: nothing it writes is missed, however short it is.
+    Raises AlreadyInState, Conflict, CommandNotFound, ...
+    """
     with store.lock(container_id) as lock:
         record = current(store, container_id)
         advance(record.status, "start", name=record.name)
         if record.status == CREATED:
-            with LiveSession.connect(control_socket(store, container_id)) as session:
-                started = session.start()
+            session = LiveSession.connect(control_socket(store, container_id))
+            session.attach(client_flags)
+            begin: Callable[[], StartedRecord] = session.start
         else:
             group.remove(recover.cgroups_path(container_id))
-            record = _forget_end(record)
-            with _restart(store, creator, record, lock.fd) as session:
-                started = session.wait_started()
-        running = store.load(container_id).replace(status=RUNNING, started_ns=started.started_ns)
-        store.save(running)
-    return running
+            session = _restart(store, creator, _forget_end(record), lock.fd, client_flags)
+            begin = session.wait_started
+        try:
+            started = begin()
+            running = store.load(container_id).replace(status=RUNNING, started_ns=started.started_ns)
+            store.save(running)
+        except BaseException:
+            session.close()
+            raise
+    return running, session
 
 
-def _restart(store: Store, creator: Creator, record: ContainerRecord, lock_fd: int) -> LiveSession:
+def _restart(store: Store, creator: Creator, record: ContainerRecord, lock_fd: int, client_flags: int) -> LiveSession:
     spec = files.load_json(f"{store.layout.container(record.id)}/{paths.BUNDLE}/{paths.RECORD}")
-    return creator.start_stage(record, spec, lock_fd, start=True)
+    return creator.start_stage(record, spec, lock_fd, start=True, client_flags=client_flags)
 
 
 def _forget_end(record: ContainerRecord) -> ContainerRecord:

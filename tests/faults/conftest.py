@@ -1,0 +1,12 @@
+"""Fixtures of tests that run containers."""
+from __future__ import annotations
+
+from fixtures import (  # noqa: F401
+    busybox,
+    busybox_tar,
+    engine,
+    engine_root,
+    mydocker,
+    pytest_runtest_makereport,
+    root_with_images,
+)

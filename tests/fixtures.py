@@ -1,0 +1,85 @@
+"""Fixtures of tests that run containers: a state root, its images, the command, the Python API, and the machine compared.
+
+Imported by the conftest.py of each directory whose tests need them.
+"""
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterator
+
+import pytest
+from harness import Mydocker, cgroup_directories, network_links, until
+
+from mydocker import Engine
+
+_TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+#: Where state roots are made: overlayfs takes no upper directory on some file systems, tmpfs of old kernels among them.
+_SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failure what the test typed, what came of it, and the containers' records and logs."""
+    report = yield
+    command = item.funcargs.get("mydocker") if isinstance(item, pytest.Function) else None
+    if report.failed and isinstance(command, Mydocker):
+        report.sections.append(("mydocker", command.describe()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def busybox_tar(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tar of a small root file system: a static busybox with all its names, passwd and group."""
+    path = tmp_path_factory.mktemp("tar") / "busybox.tar"
+    with open(path, "wb") as stream:
+        subprocess.run([sys.executable, f"{_TOP}/tools/busybox-rootfs"], stdout=stream, check=True)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def root_with_images(busybox_tar: str) -> Iterator[str]:
+    """A state root that holds the image `busybox`, to be copied: an import for each test would take longer than the test."""
+    path = tempfile.mkdtemp(prefix="mydocker-images-", dir=_SCRATCH)
+    Mydocker(f"{path}/root")("import", busybox_tar, "busybox")
+    yield f"{path}/root"
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def engine_root(root_with_images: str) -> Iterator[str]:
+    """A state root of the test's own, with the image `busybox`."""
+    path = tempfile.mkdtemp(prefix="mydocker-root-", dir=_SCRATCH)
+    subprocess.run(["cp", "-a", f"{root_with_images}/.", path], check=True)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def busybox(engine_root: str) -> str:
+    """The name of an image with busybox."""
+    assert os.path.isdir(engine_root)
+    return "busybox"
+
+
+@pytest.fixture
+def mydocker(engine_root: str) -> Iterator[Mydocker]:
+    """The command on the test's root. Afterwards all containers are removed, and nothing of them may be left anywhere."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root: this is not root")
+    cgroups, links = cgroup_directories(), network_links()
+    command = Mydocker(engine_root)
+    yield command
+    command.destroy()
+    assert command.leftovers() == []
+    until(lambda: not cgroup_directories() - cgroups and network_links() == links, what="for cgroups and links to be as before")
+
+
+@pytest.fixture
+def engine(mydocker: Mydocker) -> Iterator[Engine]:
+    """The Python API on the test's root, with a launcher as embedding programs have it."""
+    with Engine(mydocker.root) as opened:
+        yield opened
