@@ -138,6 +138,17 @@ void clients_owe(struct monitor *m, uint8_t owes) {
     }
 }
 
+// Answers those who asked before there was something to say.
+void clients_hear_ready(struct monitor *m) {
+    for (struct client *c = m->clients; c < m->clients + MAX_CLIENTS; c++) {
+        if (c->source.fd < 0 || !c->asked_alive)
+            continue;
+        c->asked_alive = false;
+        c->owes |= OWES_PONG;
+        client_flush(m, c);
+    }
+}
+
 void clients_deliver(struct monitor *m, struct stream *s) {
     for (struct client *c = m->clients; c < m->clients + MAX_CLIENTS; c++)
         if (c->source.fd >= 0 && (c->flags & s->flag) != 0)
@@ -200,10 +211,10 @@ static void take_end_of_input(struct monitor *m, struct client *c) {
 }
 
 static void take_start(struct monitor *m, struct client *c) {
-    if (m->phase != PHASE_CREATED)
+    if (m->phase > PHASE_CREATED || m->start_at_once)
         refuse(c, "START: already started");
     else
-        loop_start_container(m);
+        loop_start_when_ready(m);
 }
 
 static void take_message(struct monitor *m, struct client *c, const char *message, size_t length) {
@@ -224,7 +235,10 @@ static void take_message(struct monitor *m, struct client *c, const char *messag
         take_cleaned(m, c);
         break;
     case 'P':
-        c->owes |= OWES_PONG;
+        if (m->phase == PHASE_MAKING)
+            c->asked_alive = true;
+        else
+            c->owes |= OWES_PONG;
         break;
     default:
         refuse(c, "unknown message");

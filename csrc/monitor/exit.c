@@ -164,6 +164,8 @@ void record_exit(struct monitor *m) {
     if (m->failed)
         record_failure(m, &text);
     m->exit_length = text.length;
+    m->recorded_dropped_bytes = m->log.dropped_bytes;
+    m->exit_saved = false;
 }
 
 void save_exit(struct monitor *m) {

@@ -1,7 +1,10 @@
 // loop.c - the epoll loop, the container's phases, and the death of children.
 //
-//     CREATED --START--> STARTING --end of sync--> RUNNING --wait4--> DEAD --drained--> ANNOUNCED
-//        `------------------`---------- wait4 ------------------------^
+//     MAKING --READY--> CREATED --START--> STARTING --end of sync--> RUNNING --wait4--> DEAD --drained--> ANNOUNCED
+//        `----------------`------------------`---------- wait4 ------------------------^
+//
+// The monitor is there from the moment that the init was cloned (--making): what the init does to become
+// the container, and what it takes to execute a monitor, go on at the same time.
 //
 // The last stage's end of the sync socket is close-on-exec, so its end says that the user's command
 // runs; a report of failure comes before it.
@@ -51,6 +54,33 @@ static void release_lock(struct monitor *m) {
     m->lock_fd = -1;
 }
 
+// The container is whole: whatever kills us from here on, it is not garbage any more.
+static void end_journal(struct monitor *m) {
+    if (m->journal_fd < 0)
+        return;
+    // Somebody may have undone this container already; then its last stage will soon be gone, too.
+    if (unlinkat(m->journal_fd, m->id, 0) < 0 && errno != ENOENT)
+        complain(m, "end the journal entry");
+    (void)close(m->journal_fd);
+    m->journal_fd = -1;
+}
+
+static void container_is_ready(struct monitor *m) {
+    m->phase = PHASE_CREATED;
+    end_journal(m);
+    clients_hear_ready(m);
+    if (m->start_at_once)
+        loop_start_container(m);
+    else
+        release_lock(m);
+}
+
+void loop_start_when_ready(struct monitor *m) {
+    m->start_at_once = true;
+    if (m->phase == PHASE_CREATED)
+        loop_start_container(m);
+}
+
 void loop_start_container(struct monitor *m) {
     m->phase = PHASE_STARTING;
     // When the last stage is gone this fails, and its death is reported like any other.
@@ -68,22 +98,47 @@ static void end_sync(struct monitor *m) {
     clients_owe(m, OWES_STARTED);
 }
 
+// One message, and the descriptor that came with it or -1.
+static ssize_t receive_from_init(struct source *source, char *message, size_t size, int *fd) {
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {message, size};
+    struct msghdr wanted = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    *fd = -1;
+    ssize_t got = recvmsg(source->fd, &wanted, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    struct cmsghdr *header = got > 0 ? CMSG_FIRSTHDR(&wanted) : NULL;
+    if (header != NULL && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(header), sizeof *fd);
+    return got;
+}
+
 static void handle_sync(struct monitor *m, struct source *source) {
     char message[1 + FAILURE_BYTES];
+    int fd;
     while (source->fd >= 0) {
-        ssize_t got = recv(source->fd, message, sizeof message, MSG_DONTWAIT);
+        ssize_t got = receive_from_init(source, message, sizeof message, &fd);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && errno == EAGAIN)
             return;
         if (got <= 0) {
             end_sync(m);
+        } else if (message[0] == 'C' && fd >= 0 && m->phase == PHASE_MAKING && !m->input.is_terminal) {
+            terminal_setup(m, fd);
+            fd = -1;
+        } else if (message[0] == 'R' && m->phase == PHASE_MAKING) {
+            container_is_ready(m);
         } else if (message[0] == 'F' && !m->failed) {
             m->failed = true;
             // Longer reports are cut; the last byte stays NUL for record_failure.
             m->failure_length = (uint32_t)got - 1 < FAILURE_BYTES ? (uint32_t)got - 1 : FAILURE_BYTES - 1;
             memcpy(m->failure, message + 1, m->failure_length);
         }
+        if (fd >= 0)
+            (void)close(fd);  // nobody asked for it
     }
 }
 
@@ -165,10 +220,8 @@ void loop_setup(struct monitor *m) {
         set_nonblocking(m, m->listener.fd);
     if (!watch(m, &m->pidfd, EPOLLIN) || !watch(m, &m->sync, EPOLLIN) || !watch(m, &m->listener, EPOLLIN))
         _exit(125);
-    if (m->start_at_once)
-        loop_start_container(m);
-    else
-        release_lock(m);
+    if (m->phase == PHASE_CREATED)
+        container_is_ready(m);
     reap(m);  // init may have died before SIGCHLD was blocked
 }
 
@@ -176,8 +229,9 @@ void loop_setup(struct monitor *m) {
 static bool finish(struct monitor *m) {
     if (m->phase == PHASE_DEAD) {
         bool is_drained = streams_drain(m);
-        // A client that holds the output up must not hide the exit from everybody else.
-        if (!m->exit_saved) {
+        // A client that holds the output up must not hide the exit from everybody else. What the log
+        // loses after that belongs into the record, too.
+        if (!m->exit_saved || m->recorded_dropped_bytes != m->log.dropped_bytes) {
             record_exit(m);
             save_exit(m);
         }

@@ -32,7 +32,8 @@ struct option {
 static const struct option FD_OPTIONS[] = {
     {"--dir", AT(dir_fd)},           {"--pid-fd", AT(pidfd.fd)},
     {"--sync", AT(sync.fd)},         {"--stdin", AT(input.source.fd)},
-    {"--lock", AT(lock_fd)},         {"--listen", AT(listener.fd)},
+    {"--lock", AT(lock_fd)},         {"--journal", AT(journal_fd)},
+    {"--listen", AT(listener.fd)},
     {"--cgroup-cpu", AT(cpu_fd)},    {"--cgroup-memory-peak", AT(memory_peak_fd)},
     {"--cgroup-oom", AT(oom_fd)},    {"--stdout", AT(streams[0].source.fd)},
     {"--tty", AT(streams[0].source.fd)}, {"--stderr", AT(streams[1].source.fd)},
@@ -137,6 +138,8 @@ static void parse_arguments(struct monitor *m, char **argv) {
         }
         if (strcmp(*argv, "--start") == 0) {
             m->start_at_once = true;
+        } else if (strcmp(*argv, "--making") == 0) {
+            m->is_making = true;
         } else if (argv[1] == NULL) {
             refuse_argument(m, *argv);
         } else {
@@ -154,7 +157,7 @@ static void parse_arguments(struct monitor *m, char **argv) {
 }
 
 static void set_defaults(struct monitor *m) {
-    m->dir_fd = m->lock_fd = m->cpu_fd = m->memory_peak_fd = m->oom_fd = m->epoll_fd = -1;
+    m->dir_fd = m->lock_fd = m->journal_fd = m->cpu_fd = m->memory_peak_fd = m->oom_fd = m->epoll_fd = -1;
     m->signals.fd = m->pidfd.fd = m->sync.fd = m->listener.fd = m->input.source.fd = m->log.fd = -1;
     m->error_fd = STDERR_FILENO;
     for (int index = 0; index < MAX_CLIENTS; index++)
@@ -222,17 +225,20 @@ static void setup(struct monitor *m) {
     avoid_oom_killer(m);
     if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0)
         complain(m, "become subreaper");
-    if (m->input.is_terminal)
-        m->input.source.fd = fcntl(m->streams[0].source.fd, F_DUPFD_CLOEXEC, 3);
+    m->phase = m->is_making ? PHASE_MAKING : PHASE_CREATED;
     log_setup(m);
-    input_setup(m);
+    if (m->input.is_terminal)
+        terminal_setup(m, m->streams[0].source.fd);
+    else
+        input_setup(m);
     // Clients before streams: they get the container's first byte.
     for (int index = 0; index < MAX_CLIENTS && m->clients[index].source.fd >= 0; index++) {
         int fd = m->clients[index].source.fd;
         m->clients[index].source.fd = -1;
         client_add(m, fd, index == 0 ? (uint8_t)m->client_flags : 0);
     }
-    stream_setup(m, &m->streams[0]);
+    if (!m->input.is_terminal)
+        stream_setup(m, &m->streams[0]);
     stream_setup(m, &m->streams[1]);
     loop_setup(m);
 }

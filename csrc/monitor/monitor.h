@@ -36,7 +36,7 @@ enum { WANTS_STDOUT = 1, WANTS_STDERR = 2, WANTS_STDIN = 4, IS_OWNER = 8, ALL_FL
 // Messages that a client still has to get; they are made again from the state, so nothing is queued.
 enum { OWES_STARTED = 1, OWES_PONG = 2, OWES_REFUSED = 4, OWES_FAILED = 8, OWES_EXITED = 16 };
 
-enum phase { PHASE_CREATED, PHASE_STARTING, PHASE_RUNNING, PHASE_DEAD, PHASE_ANNOUNCED };
+enum phase { PHASE_MAKING, PHASE_CREATED, PHASE_STARTING, PHASE_RUNNING, PHASE_DEAD, PHASE_ANNOUNCED };
 
 struct monitor;
 
@@ -72,6 +72,7 @@ struct input {
 struct client {
     struct source source;
     uint8_t flags, owes;
+    bool asked_alive;     // it sent PING before the container was ready
     bool paused;          // its next message is STDIN, and the input buffer is not empty
     const char *refusal;  // text of the REFUSED message it is owed
 };
@@ -89,9 +90,9 @@ struct log {
 
 struct monitor {
     // the command line
-    int dir_fd, lock_fd, cpu_fd, memory_peak_fd, oom_fd;
+    int dir_fd, lock_fd, journal_fd, cpu_fd, memory_peak_fd, oom_fd;
     uint64_t pid, client_flags;
-    bool start_at_once;
+    bool start_at_once, is_making;
     const char *id, *peak_reset;
     char **cleanup_argv;
 
@@ -100,7 +101,7 @@ struct monitor {
     enum phase phase;
     bool started, failed, exit_saved, cleaned, touched, oom_score_set;
     int64_t oom_score;
-    uint64_t start_time, started_ns, finished_ns;
+    uint64_t start_time, started_ns, finished_ns, recorded_dropped_bytes;
     int status;
     struct rusage usage;
     uint32_t failure_length, exit_length;
@@ -122,11 +123,13 @@ uint64_t clock_ns(void);
 void loop_setup(struct monitor *m);
 void loop_run(struct monitor *m);
 void loop_start_container(struct monitor *m);
+void loop_start_when_ready(struct monitor *m);
 bool watch(struct monitor *m, struct source *source, uint32_t events);
 void unwatch_and_close(struct monitor *m, struct source *source);
 
 // stream.c
 void set_nonblocking(struct monitor *m, int fd);
+void terminal_setup(struct monitor *m, int fd);
 void stream_setup(struct monitor *m, struct stream *s);
 void stream_resume(struct monitor *m, struct stream *s);
 bool streams_drain(struct monitor *m);
@@ -148,6 +151,7 @@ void client_handle(struct monitor *m, struct source *source);
 void client_flush(struct monitor *m, struct client *c);
 void clients_accept(struct monitor *m, struct source *source);
 void clients_owe(struct monitor *m, uint8_t owes);
+void clients_hear_ready(struct monitor *m);
 void clients_deliver(struct monitor *m, struct stream *s);
 void clients_resume_input(struct monitor *m);
 bool clients_are_done(struct monitor *m);

@@ -131,6 +131,17 @@ void input_setup(struct monitor *m) {
         set_nonblocking(m, input->source.fd);
 }
 
+// Takes the terminal's master over as output and input.
+void terminal_setup(struct monitor *m, int fd) {
+    m->input.is_terminal = true;
+    m->input.source.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    if (m->input.source.fd < 0)
+        complain(m, "duplicate the terminal's master");
+    input_setup(m);
+    m->streams[0].source.fd = fd;
+    stream_setup(m, &m->streams[0]);
+}
+
 void input_close(struct monitor *m) {
     m->input.at = m->input.end = 0;
     unwatch_and_close(m, &m->input.source);

@@ -58,7 +58,7 @@ def test_every_package_has_a_rank() -> None:
 
 @pytest.mark.parametrize("module", [module for module in MODULES if "/" in module])
 def test_imports_go_down_in_rank(module: str) -> None:
-    own = module.split("/")[0]
+    own = module.split("/", maxsplit=1)[0]
     wrong = []
     for line, name in imports(module):
         parts = name.split(".")

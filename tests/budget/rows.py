@@ -1,0 +1,267 @@
+"""The rows of the benchmark: what is measured, how often, and what the design allows.
+
+A row's function is a context manager: it prepares one engine, yields the function that takes one
+sample (seconds, or bytes), and tidies up.
+"""
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from payload import IMAGE, LINES_FILE_BYTES, write_docker_archive, write_tree_tar
+from processes import all_pids, descendants_of, kept_alive_by, pss_bytes, wait_until_caught
+from sampling import CommandFailed
+
+if TYPE_CHECKING:
+    from engines import Crun, Engine
+
+Sampler = Callable[[], float]
+
+_SLEEP = ("sleep", "100000")
+#: The shell is init: without a handler the kernel would keep SIGTERM from it.
+_ENDS_ON_TERM = ("sh", "-c", 'trap "exit 0" TERM; sleep 100000 & wait')
+_RUN_TRUE = ("run", "--rm", "--network", "none", IMAGE, "true")
+_CLIENTS = 8
+
+
+@dataclass
+class Bench:
+    """What the rows share: the scratch directory, crun's bundle if there is crun, and how big to make things."""
+
+    scratch: str
+    is_quick: bool = False
+    crun: Crun | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def scale(self, full: int, quick: int) -> int:
+        """Return the number for this run."""
+        return quick if self.is_quick else full
+
+    def make_once(self, name: str, make: Callable[[str], object]) -> str:
+        """Return a file of the scratch directory, made when it is not there yet."""
+        path = f"{self.scratch}/{name}"
+        if not os.path.exists(path):
+            make(path)
+        return path
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row. `budgets`: the largest ratio to a peer; `ceiling`: the largest number itself (bytes)."""
+
+    key: str
+    title: str
+    open: Callable[[Engine, Bench], AbstractContextManager[Sampler]]
+    rounds: int
+    quick_rounds: int
+    budgets: dict[str, float] = field(default_factory=dict)
+    ceiling: float | None = None
+    peers: tuple[str, ...] = ("docker", "podman")
+    is_bytes: bool = False
+
+
+@contextmanager
+def _run(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    engine.call(*_RUN_TRUE)
+    yield lambda: engine.time(*_RUN_TRUE)
+
+
+@contextmanager
+def _exec(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    with engine.running(*_SLEEP) as name:
+        engine.call("exec", name, "true")
+        yield lambda: engine.time("exec", name, "true")
+
+
+def _ps(count: int) -> Callable[[Engine, Bench], AbstractContextManager[Sampler]]:
+    @contextmanager
+    def opened(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+        with _many_running(engine, count):
+            engine.call("ps", "-a")
+            yield lambda: engine.time("ps", "-a")
+    return opened
+
+
+@contextmanager
+def _many_running(engine: Engine, count: int) -> Iterator[list[str]]:
+    """That many running containers, started a few at a time."""
+    before = set(engine.containers)
+    try:
+        with ThreadPoolExecutor(min(4, count)) as pool:
+            yield list(pool.map(lambda _: engine.start(*_SLEEP), range(count)))
+    finally:
+        names = sorted(engine.containers - before)
+        for start in range(0, len(names), 50):  # one command, but within its time limit
+            engine.remove(*names[start : start + 50])
+
+
+@contextmanager
+def _stop(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    def sample() -> float:
+        with engine.running(*_ENDS_ON_TERM) as name:
+            wait_until_caught(engine.init_pid(name), signal.SIGTERM)
+            return engine.time("stop", name)
+    yield sample
+
+
+@contextmanager
+def _rm(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    def sample() -> float:
+        name = engine.start("true")
+        engine.call("wait", name)
+        taken = engine.time("rm", name)
+        engine.containers.discard(name)
+        return taken
+    yield sample
+
+
+@contextmanager
+def _memory(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    before, count = all_pids(), bench.scale(20, 5)
+    with _many_running(engine, count) as names:
+        inits = [engine.init_pid(name) for name in names]
+        ids = [engine.id_of(name) for name in names]
+        yield lambda: pss_bytes(kept_alive_by(inits, ids, before)) / count
+        if engine.daemon_pid:
+            resident = pss_bytes(descendants_of(engine.daemon_pid)) / 2**20
+            bench.notes.append(f"memory: besides, the daemon of {engine.name} holds {resident:.0f} MiB")
+
+
+@contextmanager
+def _log_write(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    size = bench.scale(100, 20) * 1_000_000
+
+    def sample() -> float:
+        begin = time.perf_counter()
+        name = engine.start(*_cat_lines(size), options=engine.roomy_log)
+        engine.call("wait", name)
+        taken = time.perf_counter() - begin
+        try:
+            _check_log(engine, name, size)
+        finally:
+            engine.remove(name)
+        return taken
+    yield sample
+
+
+def _cat_lines(size: int) -> tuple[str, ...]:
+    return ("cat", *["/lines"] * (size // LINES_FILE_BYTES))
+
+
+def _check_log(engine: Engine, name: str, expected: int) -> None:
+    """Raise CommandFailed when the log does not hold all that was written."""
+    with subprocess.Popen([*engine.prefix, "logs", name], env=engine.env, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        held = 0
+        while piece := process.stdout.read(1 << 20):
+            held += len(piece)
+    if held != expected:
+        raise CommandFailed(f"{engine.name}: the log holds {held} of {expected} bytes")
+
+
+@contextmanager
+def _log_read(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    size = 20_000_000
+    name = engine.start(*_cat_lines(size), options=engine.roomy_log)
+    try:
+        engine.call("wait", name)
+        _check_log(engine, name, size)
+        yield lambda: engine.time("logs", name)
+    finally:
+        engine.remove(name)
+
+
+@contextmanager
+def _clients(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    starts = bench.scale(40, 16)
+
+    def sample() -> float:
+        begin = time.perf_counter()
+        with ThreadPoolExecutor(_CLIENTS) as pool:
+            list(pool.map(lambda _: engine.time(*_RUN_TRUE), range(starts)))
+        return time.perf_counter() - begin
+    engine.call(*_RUN_TRUE)
+    yield sample
+
+
+@contextmanager
+def _warm(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    count = bench.scale(20, 10)
+    if engine.name != "mydocker":
+        crun = bench.crun
+        assert crun is not None
+        crun.warm_starts(2)
+        yield lambda: crun.warm_starts(count)
+        return
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "warm.py")
+    with ExitStack() as undo:
+        worker = undo.enter_context(subprocess.Popen(
+            [sys.executable, program, IMAGE], env=engine.env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        undo.callback(worker.stdin.close)  # type: ignore[union-attr]
+        _ask(worker, 5)
+        yield lambda: _ask(worker, count) / count
+
+
+def _ask(worker: subprocess.Popen[str], count: int) -> float:
+    assert worker.stdin is not None and worker.stdout is not None
+    print(count, file=worker.stdin, flush=True)
+    answer = worker.stdout.readline()
+    if not answer:
+        raise CommandFailed("the warm starts from Python ended early; the error is above")
+    return float(answer)
+
+
+def _tree_tar(bench: Bench) -> str:
+    files, size = bench.scale(15_000, 1_500), bench.scale(200, 20) * 1_000_000
+    return bench.make_once("tree.tar", lambda path: write_tree_tar(path, files, size))
+
+
+@contextmanager
+def _import(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    yield _take_in(engine, "import", _tree_tar(bench), _BIG_IMAGE)
+
+
+@contextmanager
+def _load(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    tree = _tree_tar(bench)
+    archive = bench.make_once("tree-image.tar", lambda path: write_docker_archive(path, tree, _BIG_IMAGE))
+    yield _take_in(engine, "load", "-i", archive)
+
+
+_BIG_IMAGE = "mydocker-bench-tree:latest"
+
+
+def _take_in(engine: Engine, *words: str) -> Sampler:
+    def sample() -> float:
+        os.sync()  # what an earlier sample left to be written is not this one's
+        try:
+            return engine.time(*words)
+        finally:
+            engine.call("rmi", "-f", _BIG_IMAGE)
+    return sample
+
+
+_TREE = "15,000 files, 200 MB"
+ROWS = (
+    Row("run", "run --rm --network none IMAGE true", _run, 20, 5, {"docker": 1 / 5, "podman": 1 / 3}),
+    Row("exec", "exec NAME true", _exec, 20, 5, {"docker": 2 / 3, "podman": 1 / 2}),
+    Row("ps1", "ps, 1 container", _ps(1), 20, 5, {"podman": 1.2}),
+    Row("ps200", "ps, 200 containers", _ps(200), 20, 5, {"podman": 1.2}),
+    Row("stop", "stop, ends on SIGTERM", _stop, 10, 3),
+    Row("rm", "rm of an ended container", _rm, 10, 3),
+    Row("memory", "memory per idle container", _memory, 3, 1, ceiling=512 * 1024, is_bytes=True),
+    Row("log", "100 MB of lines into the log", _log_write, 3, 1, {"docker": 1 / 3}),
+    Row("logs", "logs of 20 MB", _log_read, 7, 3),
+    Row("clients", "40 starts by 8 clients", _clients, 5, 2),
+    Row("warm", "warm start from Python", _warm, 10, 3, {"crun": 1.0}, peers=("crun",)),
+    Row("import", f"import, {_TREE}", _import, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
+    Row("load", f"load, {_TREE}", _load, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
+)
