@@ -82,15 +82,15 @@ void loop_start_when_ready(struct monitor *m) {
 }
 
 void loop_start_container(struct monitor *m) {
-    m->phase = PHASE_STARTING;
-    // When the last stage is gone this fails, and its death is reported like any other.
-    if (m->sync.fd >= 0)
-        (void)send(m->sync.fd, "S", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+    // When the last stage is gone this fails, and its death is reported as one before the start.
+    if (m->sync.fd >= 0 && send(m->sync.fd, "S", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+        m->phase = PHASE_STARTING;
 }
 
-static void end_sync(struct monitor *m) {
+// The other end is closed; a reset says that the last stage died without having read START.
+static void end_sync(struct monitor *m, bool is_reset) {
     unwatch_and_close(m, &m->sync);
-    if (m->phase != PHASE_STARTING || m->failed)
+    if (m->phase != PHASE_STARTING || m->failed || is_reset)
         return;
     m->phase = PHASE_RUNNING;
     record_started(m);
@@ -125,7 +125,7 @@ static void handle_sync(struct monitor *m, struct source *source) {
         if (got < 0 && errno == EAGAIN)
             return;
         if (got <= 0) {
-            end_sync(m);
+            end_sync(m, got < 0);
         } else if (message[0] == 'C' && fd >= 0 && m->phase == PHASE_MAKING && !m->input.is_terminal) {
             terminal_setup(m, fd);
             fd = -1;
@@ -146,7 +146,7 @@ static void init_exited(struct monitor *m, int status, const struct rusage *usag
     // Its last word may still be in the socket. If somebody else holds the other end, do not wait.
     handle_sync(m, &m->sync);
     if (m->sync.fd >= 0)
-        end_sync(m);
+        end_sync(m, false);
     m->finished_ns = clock_ns();
     m->status = status;
     m->usage = *usage;

@@ -84,11 +84,12 @@ class Run:
         return self._status is not None
 
     def memory_kib(self, key: str = "Pss") -> int:
-        with open(f"/proc/{self.monitor_pid}/smaps_rollup") as stream:
-            for line in stream:
-                if line.startswith(f"{key}:"):
-                    return int(line.split()[1])
-        raise AssertionError(key)
+        """A number of the monitor's smaps_rollup, 0 while it is being executed."""
+        try:
+            with open(f"/proc/{self.monitor_pid}/smaps_rollup") as stream:
+                return next(int(line.split()[1]) for line in stream if line.startswith(f"{key}:"))
+        except ProcessLookupError:
+            return 0
 
     def children(self) -> list[int]:
         path = Path(f"/proc/{self.monitor_pid}/task/{self.monitor_pid}/children")
@@ -138,8 +139,10 @@ class Rig:
         flags: int = protocol.WANTS_STDOUT | protocol.WANTS_STDERR | protocol.WANTS_STDIN | protocol.IS_OWNER,
         options: tuple[str, ...] = (), clean_up: tuple[str, ...] = (), failure: bytes = b"",
         limit: Callable[[str], object] = lambda directory: None,
+        before: Callable[[_socket.socket], object] = lambda sync: None, streams: bool = True,
     ) -> Run:
-        """Run a command under a monitor. `failure` is reported instead; `limit` is called in the monitor before exec."""
+        """Run a command under a monitor. `failure` is reported instead; `limit` is called in the monitor before exec, `before` in the child
+        that plays the last stage, before it waits for START."""
         directory = tempfile.mkdtemp(prefix="mydocker-monitor-")
         listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         listener.bind(f"{directory}/control")
@@ -150,8 +153,10 @@ class Rig:
             try:
                 mine.close()
                 limit(directory)
-                monitor_argv = self._stage(argv, directory, theirs, tty=tty, stdin=stdin, failure=failure)
+                monitor_argv = self._stage(argv, directory, theirs, tty=tty, stdin=stdin, failure=failure, before=before)
                 os.set_inheritable(listener.fileno(), True)
+                if not streams:
+                    del monitor_argv[-4:]
                 monitor_argv += ["--listen", str(listener.fileno()), "--client-flags", str(flags), *options]
                 monitor_argv += ["--start"] if start else []
                 monitor_argv += ["--log", "container.log"] if log else []
@@ -169,12 +174,13 @@ class Rig:
 
     def _stage(
         self, argv: tuple[str, ...], directory: str, client: _socket.socket, *, tty: bool, stdin: bool, failure: bytes,
+        before: Callable[[_socket.socket], object],
     ) -> list[str]:
         monitor_end, stage_end = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
         outside, inside = _open_stdio(tty, stdin)
         init = os.fork()
         if init == 0:
-            _last_stage(argv, inside, stage_end, tty, failure)
+            _last_stage(argv, inside, stage_end, tty, failure, before)
         fds: list[Any] = [
             "--dir", os.open(directory, os.O_RDONLY), "--pid-fd", os.pidfd_open(init), "--sync", monitor_end.detach(),
             "--client", client.detach(), *outside,
@@ -204,6 +210,7 @@ def _open_stdio(tty: bool, stdin: bool) -> tuple[list[Any], tuple[int, int, int]
 
 def _last_stage(
     argv: tuple[str, ...], inside: tuple[int, int, int], sync: _socket.socket, tty: bool, failure: bytes,
+    before: Callable[[_socket.socket], object],
 ) -> None:
     try:
         if tty:
@@ -214,6 +221,7 @@ def _last_stage(
         os.closerange(3, sync.fileno())  # the monitor's end, above all: its death must be seen here
         os.closerange(sync.fileno() + 1, 256)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        before(sync)
         if sync.recv(8) != b"S":
             os._exit(98)
         if failure:

@@ -1,6 +1,7 @@
 """The monitor and its container: exit codes, records, signals, standard streams, clean-up."""
 from __future__ import annotations
 
+import _socket
 import os
 import re
 import resource
@@ -11,7 +12,7 @@ import time
 import pytest
 from monitor_rig import Rig, Run, wait_until
 
-from mydocker.base.errors import AlreadyInState, CommandNotFound, Conflict, Timeout, Unavailable
+from mydocker.base.errors import AlreadyInState, CommandNotFound, Conflict, Denied, Timeout, Unavailable
 from mydocker.monitor import protocol
 from mydocker.monitor.attach import Session
 
@@ -102,6 +103,77 @@ def test_death_before_start_is_an_exit_without_a_start(rig: Rig) -> None:
     assert (run.session.exit.signal, run.session.exit.started_ns) == (9, None)
 
 
+def test_death_without_reading_start_is_not_a_start(rig: Rig) -> None:
+    for delay_s in (0, 0.02):
+        run = rig.run("x", before=lambda sync, delay_s=delay_s: (time.sleep(delay_s), os._exit(9)))  # type: ignore[misc]
+        with pytest.raises(Unavailable, match="exit code 9 before its command ran"):
+            run.session.wait_started()
+        assert run.exit_record().started_ns is None
+        assert not os.path.exists(run.path("started"))
+
+
+# --- a monitor that is there before the container is (--making) -----------------------------------
+
+
+def test_container_in_the_making_is_started_when_ready(rig: Rig) -> None:
+    journal = f"{rig.directory_hint()}/0123456789"
+    with open(journal, "w"):
+        pass
+    fd = os.open(rig.directory_hint(), os.O_RDONLY)
+    os.set_inheritable(fd, True)
+    gate = f"{rig.directory_hint()}/gate"
+    os.mkfifo(gate)
+    run = rig.run(
+        *sh("echo ran"), options=("--making", "--journal", str(fd)),
+        before=lambda sync: (os.open(gate, os.O_RDONLY), sync.send(b"R")))
+    with pytest.raises(Timeout):
+        run.session.wait(0.05)
+    assert run.session.started is None and os.path.exists(journal)
+    os.close(os.open(gate, os.O_WRONLY))
+    run.session.wait_started()
+    assert not os.path.exists(journal)
+    assert run.session.communicate(timeout=5)[0] == b"ran\n"
+    os.close(fd)
+
+
+def test_ping_and_start_wait_for_the_container_to_be_ready(rig: Rig) -> None:
+    run = rig.run(
+        *sh("exit 4"), options=("--making",), start=False, before=lambda sync: (time.sleep(0.05), sync.send(b"R")))
+    began = time.monotonic()
+    run.session.ping()
+    assert time.monotonic() - began > 0.03
+    run.session.start()
+    assert run.session.wait(5).exit_code == 4
+
+
+def test_terminal_comes_while_the_container_is_made(rig: Rig) -> None:
+    def send_console(sync: _socket.socket) -> None:
+        master, slave = os.openpty()
+        for number in range(3):
+            os.dup2(slave, number)
+        sync.sendmsg([b"C"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))])
+        os.close(master)
+        os.close(slave)
+        sync.send(b"R")
+
+    run = rig.run(*sh("stty size; cat"), options=("--making",), start=False, before=send_console, streams=False)
+    run.session.ping()
+    run.session.resize(21, 43)
+    run.session.ping()
+    run.session.start()
+    run.session.close_stdin()
+    stdout, _, record = run.session.communicate(timeout=5)
+    assert (stdout, record.exit_code) == (b"21 43\r\n", 0)
+
+
+@pytest.mark.parametrize("report", [b"", b"FDenied\x001\0mount x: EPERM"])
+def test_container_that_did_not_come_to_be_is_a_failed_start(rig: Rig, report: bytes) -> None:
+    run = rig.run("x", options=("--making",), before=lambda sync: (report and sync.send(report), os._exit(1)))
+    with pytest.raises(Denied if report else Unavailable):
+        run.session.wait_started()
+    assert run.exit_record().started_ns is None
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_monitor_ignores_signals_meant_for_others(rig: Rig, signum: int) -> None:
     run = rig.run(*sh("read x; echo $x"), stdin=True)
@@ -187,7 +259,9 @@ def test_terminal_echoes_resizes_and_ends(rig: Rig) -> None:
     run.session.write(b"text\n")
     run.session.close_stdin()
     stdout, _, record = run.session.communicate(timeout=5)
-    assert stdout.replace(b"\r\n", b"\n").endswith(b"33 77\ntext\nover\n"), stdout
+    # The terminal echoes what is typed whenever it is typed.
+    lines = stdout.replace(b"\r\n", b"\n").split(b"\n")
+    assert lines[0] == b"go" and b"33 77" in lines and lines[-2:] == [b"over", b""] and b"text" in lines, stdout
     assert record.exit_code == 0
     assert b" stdout F over\r\n" in run.read("container.log")
 
