@@ -230,6 +230,25 @@ def test_endless_headers_end_with_an_error_in_bounded_memory(scratch: str, name:
     assert_clean(store)
 
 
+@pytest.mark.parametrize("what", ["attributes", "names", "whiteouts"])
+def test_what_is_remembered_of_directories_and_whiteouts_is_bounded(
+    scratch: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mydocker.storage import ingest, tarstream
+
+    # 256 MiB in earnest.
+    monkeypatch.setattr(ingest, "Limits", lambda: tarstream.Limits(remembered_bytes=4 << 20))
+    members = {
+        "attributes": lambda n: directory(f"d{n}", pax_headers={"SCHILY.xattr.user.a": "x" * 500_000}),
+        "names": lambda n: directory("/".join([f"{n:0>200}"] * 15)),
+        "whiteouts": lambda n: member("/".join([f"{n % 9:0>200}"] * 15) + f"/.wh.{n}"),
+    }[what]
+    store = images(scratch)
+    with pytest.raises(Corrupt, match="than any real one"):
+        store.import_tar(io.BytesIO(gzip.compress(tar(*(members(number) for number in range(2000 if what != "attributes" else 20))))))
+    assert_clean(store)
+
+
 def old_sparse(pieces: int) -> bytes:
     header = bytearray(raw_header(b"f", 0, b"S"))
     header[257:265] = b"ustar  \0"

@@ -34,6 +34,7 @@ class Limits(Record):
     pax_bytes: int = 1 << 20
     sparse_pieces: int = 65_536
     xattrs: int = 256
+    remembered_bytes: int = 256 << 20   # names and attributes that are kept until the end of the archive
 
 
 _NO_DATA = frozenset((

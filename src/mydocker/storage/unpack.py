@@ -60,6 +60,7 @@ class Unpacker:
         # ACL would be inherited by what is made inside, and every new entry changes the time.
         self._directories: dict[bytes, Entry] = {}
         self._whiteouts: set[bytes] = set()
+        self._remembered_bytes = 0
         self.size_bytes = 0
         self.entries = 0
         self._makers = {
@@ -182,8 +183,14 @@ class Unpacker:
                     os.mkdir(base, 0o755, dir_fd=parent_fd)
                     if path in self._whiteouts:
                         self._set_opaque(parent_fd, base)
-        entry.sparse = None
+        self._remember(path, entry.xattrs)
         self._directories[path] = entry
+
+    def _remember(self, path: bytes, xattrs: dict[bytes, bytes] | None = None) -> None:
+        """Count what stays in memory until the end: a few well compressed megabytes could ask for all of it."""
+        self._remembered_bytes += 200 + len(path) + sum(len(value) for value in (xattrs or {}).values())
+        if self._remembered_bytes > self._limits.remembered_bytes:
+            raise Corrupt("unpack: the archive has more directories, or larger attributes on them, than any real one")
 
     # --- whiteouts -----------------------------------------------------------------------------------
 
@@ -200,6 +207,7 @@ class Unpacker:
         path = head + b"/" + name if head else name
         try:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent_fd)
+            self._remember(path)
             self._whiteouts.add(path)
         except FileExistsError:
             # A whiteout speaks of the layers below only (layer.md). A file of this layer hides them by
