@@ -94,7 +94,7 @@ def _probe_cpus() -> str:
     return "" if len(os.sched_getaffinity(0)) > 1 else "there is one cpu only"
 
 
-def _probe_overlay() -> str:
+def _probe_overlay(lower: str = "lower") -> str:
     base = tempfile.mkdtemp(prefix="mydocker-probe-", dir=SCRATCH)
     try:
         for name in ("lower", "upper", "work", "merged"):
@@ -103,7 +103,8 @@ def _probe_overlay() -> str:
         def attempt() -> None:
             syscalls.unshare(syscalls.CLONE_NEWNS)
             syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE, None)
-            options = f"lowerdir={base}/lower,upperdir={base}/upper,workdir={base}/work"
+            lower_dir = os.path.join(base, lower)
+            options = f"lowerdir={lower_dir},upperdir={base}/upper,workdir={base}/work"
             syscalls.mount("overlay", f"{base}/merged", "overlay", 0, options)
 
         return try_in_child(attempt)
@@ -133,6 +134,8 @@ _PROBES: dict[str, Callable[[], str]] = {
     "swap_limit": _probe_swap_limit,
     "two_cpus": _probe_cpus,
     "overlay": _probe_overlay,
+    # The root file system as a lower directory: file systems can be stacked two deep only.
+    "host_image": lambda: _probe_overlay("/"),
     "netns": _probe_netns,
     "host": _probe_host,
 }

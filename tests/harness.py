@@ -208,7 +208,7 @@ class Mydocker:
 
     def describe(self) -> str:
         """Return what a failing test shows: the last commands, each container's record and the end of its log."""
-        parts = [repr(done) for done in self.history[-12:]]
+        parts = [repr(done) for done in self.history[-5:]]
         for container_id in self.container_ids():
             for name in ("config.json", "exit", "container.log"):
                 try:
@@ -252,6 +252,7 @@ class Terminal:
             finally:
                 os._exit(99)
         self.code: int | None = None
+        self.kind = ""
 
     def __enter__(self) -> Terminal:
         return self
@@ -317,12 +318,24 @@ class Terminal:
 
 
 def cgroup_directories() -> set[str]:
-    """Return the engine's cgroups of containers, in every hierarchy."""
+    """Return the engine's cgroups of containers, in every hierarchy.
+
+    With MYDOCKER_TEST_SHARED=1 (others use this machine, too) only those without a process, which are leaks if they stay.
+    """
     found = hierarchy()
     places = {f"{point}/mydocker" for point in (*found.v1.values(), found.v2) if point}
-    return {
-        os.path.join(place, name) for place in places if os.path.isdir(place) for name in os.listdir(place)
-        if os.path.isdir(os.path.join(place, name))}
+    directories = {entry.path for place in places if os.path.isdir(place) for entry in os.scandir(place) if entry.is_dir()}
+    if os.environ.get("MYDOCKER_TEST_SHARED"):
+        return {path for path in directories if not _has_process(path)}
+    return directories
+
+
+def _has_process(path: str) -> bool:
+    try:
+        with open(f"{path}/cgroup.procs", encoding="ascii") as stream:
+            return bool(stream.read())
+    except OSError:
+        return True  # it is being removed
 
 
 def network_links() -> set[str]:

@@ -578,6 +578,7 @@ def test_commit_without_changes_and_after_the_image_went(scratch: str) -> None:
 # --- the image host -------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("host_image")
 def test_host_shows_the_machine_without_its_secrets(scratch: str) -> None:
     store = images(scratch)
     container, lower_dirs = new_container(store, "host")
@@ -621,6 +622,7 @@ def home(scratch: str) -> str:
     subprocess.run(["rm", "-r", path], check=True)
 
 
+@pytest.mark.needs("host_image")
 def test_shown_directory_below_a_hidden_one_is_seen_alone_and_live(scratch: str, home: str) -> None:
     store = images(scratch)
     container, lower_dirs = new_container(store, "host", show=(f"{home}/shown",))
@@ -641,6 +643,7 @@ def test_shown_directory_below_a_hidden_one_is_seen_alone_and_live(scratch: str,
     assert not os.path.exists(f"{home}/shown/deep/written")
 
 
+@pytest.mark.needs("host_image")
 def test_shown_file_and_shown_parent(scratch: str, home: str) -> None:
     store = images(scratch)
     container, lower_dirs = new_container(store, "host", show=(f"{home}/secret",))
@@ -655,6 +658,7 @@ def test_shown_file_and_shown_parent(scratch: str, home: str) -> None:
         True, os.path.exists("/etc/shadow")]
 
 
+@pytest.mark.needs("host_image")
 def test_state_of_the_engine_is_never_shown(scratch: str) -> None:
     store = images(scratch)
     for path in (store.layout.root, f"{store.layout.root}/image"):
@@ -669,6 +673,7 @@ def test_state_of_the_engine_is_never_shown(scratch: str) -> None:
     assert inside(container, lower_dirs, lambda root: [os.path.lexists(root + name) for name in names]) == [True, False]
 
 
+@pytest.mark.needs("host_image")
 def test_commit_on_host_holds_only_the_changes_and_stays_on_host(scratch: str) -> None:
     store = images(scratch)
     container, lower_dirs = new_container(store, "host")

@@ -159,6 +159,7 @@ def test_flag_spelling_does_what_it_says(mydocker: Mydocker, busybox: str, words
     assert mydocker("run", *words, busybox, *command).out.strip() == shown
 
 
+@pytest.mark.needs("cpuset")
 @pytest.mark.parametrize("options", [
     ["-m", "64m", "-cpushare", "512", "-cpuset", "0", "-v", "VOLUME:/data", "-e", "K=V", "-name", "seed"],
     ["-m=64m", "-cpushare=512", "-cpuset=0", "-v=VOLUME:/data", "-e=K=V", "-name=seed"],
