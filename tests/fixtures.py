@@ -75,7 +75,8 @@ def mydocker(engine_root: str) -> Iterator[Mydocker]:
     yield command
     command.destroy()
     assert command.leftovers() == []
-    until(lambda: not cgroup_directories() - cgroups and network_links() == links, what="for cgroups and links to be as before")
+    until(lambda: not cgroup_directories() - cgroups, what="for cgroups to be as before")
+    assert network_links() == links or os.environ.get("MYDOCKER_TEST_SHARED")
 
 
 @pytest.fixture
