@@ -122,6 +122,15 @@ def _find_program(name: str) -> str:
     return "" if shutil.which(name) else f"no program {name}"
 
 
+def _probe_root_is_plain() -> str:
+    # The view of `/` and the container on top of it are two overlays; the kernel stacks no third.
+    fd = os.open("/", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        return "the root of this machine is an overlay itself" if syscalls.fstatfs_type(fd) == 0x794C7630 else ""
+    finally:
+        os.close(fd)
+
+
 _PROBES: dict[str, Callable[[], str]] = {
     "root": _probe_root,
     "cgroup1": _probe_cgroup(("v1", "hybrid")),
@@ -135,7 +144,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "two_cpus": _probe_cpus,
     "overlay": _probe_overlay,
     # The root file system as a lower directory: file systems can be stacked two deep only.
-    "host_image": lambda: _probe_overlay("/"),
+    "host_image": lambda: _probe_root_is_plain() or _probe_overlay("/"),
     "netns": _probe_netns,
     "host": _probe_host,
 }
