@@ -52,6 +52,7 @@ class Creator:
         Returns its record and a session of its monitor with the given subscription (see
         monitor/protocol.py). Raises MydockerError; then nothing is left of it.
         """
+        config = limit_swap(config)
         resolved = self.images.resolve(config.image, config.show)
         claim = self.store.claim_id()
         with ExitStack() as undo:
@@ -132,6 +133,16 @@ class Creator:
         running = self.store.load(record.id).replace(status=RUNNING, started_ns=started.started_ns)
         self.store.save(running)
         return running
+
+
+def limit_swap(config: ContainerConfig) -> ContainerConfig:
+    """Return the configuration with Docker's default: as much swap again as memory, where the kernel can count it.
+
+    Without it a container at its memory limit would go on into all the swap that the machine has.
+    """
+    if config.memory_bytes and not config.memory_swap_bytes and group.can_limit_swap():
+        return config.replace(memory_swap_bytes=2 * config.memory_bytes)
+    return config
 
 
 def config_document(config: ContainerConfig, resolved: ResolvedImage) -> dict[str, Any]:

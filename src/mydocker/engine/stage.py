@@ -114,17 +114,21 @@ def _make_container(order: ContainerStage) -> NoReturn:
             user=config["user"], container_id=record.id)
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
-        trace.point("init ready")
+        trace.point("cloned init")
+        # Written before it is true: the journal entry, which the monitor removes at READY, says so until then.
         # Fails when an impatient client has discarded the directory meanwhile: then nothing may remain.
         order.store.save(record.replace(
             status=CREATED, pid=created.pid, start_time=read_start_time(created.pid), boot_id=boot_id()))
-        order.store.end_journal(record.id)
         trace.point("recorded created")
         arguments = [
             "--log", paths.LOG, "--log-max-size", str(config["log_max_bytes"]), "--log-max-files", str(config["log_files"]),
             "--listen", str(_keep(listener.fileno())), "--lock", str(_keep(order.lock_fd)),
             *(["--start"] if order.start else []),
         ]
+        if order.journal_fd >= 0:
+            journal_dir_fd = os.open(order.store.layout.creating, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            # From here on the container's lock alone keeps a sweep away; the monitor holds it until the entry is gone.
+            arguments += ["--journal", str(_keep(journal_dir_fd))]
         _execute_monitor(
             created, directory_fd, record.id, outside, order.client, order.client_flags, arguments,
             _clean_up_argv(order.store, record.id))
@@ -189,10 +193,8 @@ def _execute_monitor(
     argv = [
         "mydocker-monitor", "--dir", str(_keep(directory_fd)), "--pid", str(created.pid),
         "--pid-fd", str(_keep(created.pidfd)), "--sync", str(_keep(created.channel.fileno())), "--id", container_id,
-        "--client", str(_keep(client.fileno())), "--client-flags", str(client_flags), *arguments,
+        "--client", str(_keep(client.fileno())), "--client-flags", str(client_flags), "--making", *arguments,
     ]
-    if created.console >= 0:
-        argv += ["--tty", str(_keep(created.console))]
     for option, fd in (("--stdin", outside.stdin), ("--stdout", outside.stdout), ("--stderr", outside.stderr)):
         if fd >= 0:
             argv += [option, str(_keep(fd))]

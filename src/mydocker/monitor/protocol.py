@@ -6,6 +6,8 @@ SOCK_SEQPACKET socket: the first byte is its type, the rest its payload.
 """
 from __future__ import annotations
 
+import os
+
 from mydocker.base.errors import KINDS, Corrupt, MydockerError, RuntimeFailed
 from mydocker.base.files import read_bytes
 from mydocker.base.record import Record
@@ -70,12 +72,16 @@ class ExitRecord(Record):
         """Return the error of a start that failed, None for a container that ran."""
         if self.error_kind is None:
             return None
-        return error_of_kind(self.error_kind, self.error_message or "")
+        return error_of_kind(self.error_kind, self.error_message or "", self.error_errno or 0)
 
 
-def error_of_kind(kind: str, message: str) -> MydockerError:
-    """Return the error that another process reported; an unknown kind becomes RuntimeFailed."""
-    return KINDS.get(kind, RuntimeFailed)(message or "start the container: no reason given")
+def error_of_kind(kind: str, message: str, number: int) -> MydockerError:
+    """Return the error that another process reported; an unknown kind becomes RuntimeFailed.
+
+    `number` is the errno behind it, 0 when the message says it all.
+    """
+    text = message or "start the container: no reason given"
+    return KINDS.get(kind, RuntimeFailed)(f"{text}: {os.strerror(number).lower()}" if number else text)
 
 
 def _number(fields: dict[str, str], key: str) -> int | None:
@@ -149,8 +155,10 @@ def load_started(path: str, *, dir_fd: int | None = None) -> StartedRecord | Non
 def parse_failure(payload: bytes) -> MydockerError:
     """Return the error of a FAILED payload, `kind NUL errno NUL message`."""
     kind, _, rest = payload.partition(b"\0")
-    message = rest.partition(b"\0")[2]
-    return error_of_kind(kind.decode("utf-8", "replace"), message.rstrip(b"\0").decode("utf-8", "replace"))
+    number, _, message = rest.partition(b"\0")
+    return error_of_kind(
+        kind.decode("utf-8", "replace"), message.rstrip(b"\0").decode("utf-8", "replace"),
+        int(number) if number.isdigit() else 0)
 
 
 def format_attach(flags: int) -> bytes:

@@ -1,7 +1,9 @@
-"""Creating a container from a bundle: cgroup, namespaces, init, up to the point where START is due.
+"""Creating a container from a bundle: cgroup, namespaces, and an init that is on its way to READY.
 
-`create` is the whole of the OCI runtime's create operation but its command line. The caller gets a
-`Created` and says START on its channel, or lets the monitor do so. Nothing is left when it raises.
+`create` returns as soon as the init was cloned: what it does to become the container (mostly mounts) and
+what its parent does meanwhile (executing the monitor) take about as long as each other, and go on at
+the same time. What the init has to say, CONSOLE, READY or FAILED, comes on the channel (sync.py); the
+monitor listens to it. Nothing is left when `create` raises.
 
 Source: runtime-spec runtime.md "Create"; clone(2), namespaces(7).
 """
@@ -34,15 +36,11 @@ NAMESPACES = {
 
 
 class Created(Record):
-    """A container that waits for START: `channel` is the sync socket, `console` the terminal's master or -1.
-
-    The holder closes `pidfd`, `channel` and `console`.
-    """
+    """An init in the making: `channel` is the sync socket. The holder closes `pidfd` and `channel`."""
 
     pid: int
     pidfd: int
     channel: _socket.socket
-    console: int
     cgroup: Cgroup
 
 
@@ -50,7 +48,7 @@ def create(
     spec: Spec, root_path: str, *, root_mount: Mount | None = None, stdio: tuple[int, int, int] | None = None,
     user: str | None = None, start_fd: int = -1, container_id: str = "",
 ) -> Created:
-    """Make the container's init and bring it to READY.
+    """Clone the container's init and set it on its way.
 
     `root_path` is the rootfs directory, `root_mount` what to mount there first; `stdio` are the
     descriptors for 0, 1, 2 unless the process wants a terminal; `user` is looked up in the container.
@@ -72,13 +70,8 @@ def create(
         undo.callback(kill_and_reap, pid, pidfd)
         inner.close()
         log.debug("cloned", container=container_id, pid=pid)
-        console = sync.receive(channel, sync.CONSOLE) if spec["process"].get("terminal") else -1
-        if console >= 0:
-            undo.callback(os.close, console)
-        sync.receive(channel, sync.READY)
-        log.debug("ready", container=container_id)
         undo.pop_all()
-    return Created(pid=pid, pidfd=pidfd, channel=channel, console=console, cgroup=cgroup)
+    return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup)
 
 
 def plan_init(

@@ -47,7 +47,7 @@ class ExecOrder(Record):
 
 
 def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
-    """Start a process in a container and bring it to READY.
+    """Clone a process into a container and set it on its way; see create.create.
 
     `order.namespaces` are the CLONE_NEW* flags of the namespaces that the container does not share with
     the host. The caller must be single-threaded; afterwards its own children are born in the
@@ -68,13 +68,9 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
             run_exec(order, inner)
         undo.callback(kill_and_reap, pid, pidfd)
         inner.close()
-        console = sync.receive(channel, sync.CONSOLE) if order.process.get("terminal") else -1
-        if console >= 0:
-            undo.callback(os.close, console)
-        sync.receive(channel, sync.READY)
-        log.debug("exec ready", pid=pid)
+        log.debug("exec cloned", pid=pid)
         undo.pop_all()
-    return Created(pid=pid, pidfd=pidfd, channel=channel, console=console, cgroup=cgroup)
+    return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup)
 
 
 def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import _socket
 import os
 
-from mydocker.base.errors import KINDS, MydockerError, RuntimeFailed
+from mydocker.base.errors import MydockerError
 
 CONSOLE, READY, START, FAILED = b"C", b"R", b"S", b"F"
-_MAX_MESSAGE = 8192
+#: The monitor keeps 4096 bytes of a report.
+MAX_TEXT_BYTES = 3800
 
 
 def open_pair() -> tuple[_socket.socket, _socket.socket]:
@@ -28,44 +29,16 @@ def open_pair() -> tuple[_socket.socket, _socket.socket]:
 
 
 def pack_failure(error: BaseException) -> bytes:
-    """Return the FAILED message for an exception."""
+    """Return the FAILED message for an exception; its reason is in its text, so the number is 0."""
     if isinstance(error, MydockerError):
-        kind, number, text = type(error).__name__, 0, error.message
+        kind, text = type(error).__name__, error.message
+    elif isinstance(error, OSError):
+        kind, text = "RuntimeFailed", f"make the container: {error.strerror or error}"
+        if error.filename is not None:
+            text += f": {os.fsdecode(error.filename)}"
     else:
-        number = error.errno if isinstance(error, OSError) and error.errno else 0
-        kind, text = "RuntimeFailed", f"{type(error).__name__}: {error}"
-    return b"\0".join((FAILED + kind.encode(), str(number).encode(), os.fsencode(text)[: _MAX_MESSAGE - 256]))
-
-
-def unpack_failure(message: bytes) -> MydockerError:
-    """Return the error that a FAILED message carries."""
-    kind, _, rest = message[1:].partition(b"\0")
-    number, _, text = rest.partition(b"\0")
-    reason = f": {os.strerror(int(number))}" if number.isdigit() and int(number) else ""
-    return KINDS.get(kind.decode("ascii", "replace"), RuntimeFailed)(os.fsdecode(text) + reason)
-
-
-class InitDied(RuntimeFailed):
-    """The init ended without saying why."""
-
-
-def receive(sock: _socket.socket, expected: bytes) -> int:
-    """Wait for one message of the init's; return the descriptor that came with it, or -1.
-
-    Raises the error that FAILED carries, InitDied at end of file, RuntimeFailed for any other message.
-    """
-    message, ancillary, _, _ = sock.recvmsg(_MAX_MESSAGE, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-    fd = -1
-    for level, kind, data in ancillary:
-        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-            fd = int.from_bytes(data[:4], "little")
-    if message[:1] == FAILED:
-        raise unpack_failure(message)
-    if not message:
-        raise InitDied("the container's init ended before the command could be started")
-    if message[:1] != expected:
-        raise RuntimeFailed(f"the container's init sent {message[:1]!r} where {expected!r} was due")
-    return fd
+        kind, text = "RuntimeFailed", f"internal error: {type(error).__name__}: {error}"
+    return b"\0".join((FAILED + kind.encode(), b"0", os.fsencode(text)[:MAX_TEXT_BYTES]))
 
 
 def send(sock: _socket.socket, message: bytes, fd: int = -1) -> None:

@@ -276,10 +276,14 @@ def test_broken_started_message_is_corrupt(text: bytes) -> None:
 def test_failure_of_unknown_kind_is_a_failed_runtime() -> None:
     from mydocker.base.errors import Denied, RuntimeFailed
 
-    assert type(protocol.parse_failure(b"Denied\x001\0mount x: EPERM")) is Denied
+    assert type(protocol.parse_failure(b"Denied\x001\0mount x")) is Denied
     assert type(protocol.parse_failure(b"Whatever\x001\0text")) is RuntimeFailed
-    assert str(protocol.parse_failure(b"Denied\x001\0mount x: EPERM")) == "mount x: EPERM"
     assert type(protocol.parse_failure(b"")) is RuntimeFailed
+
+
+def test_number_of_a_failure_becomes_its_reason_and_none_adds_nothing() -> None:
+    assert str(protocol.parse_failure(b"Denied\x001\0mount x")) == "mount x: operation not permitted"
+    assert str(protocol.parse_failure(b"Denied\x000\0mount x: no reason")) == "mount x: no reason"
 
 
 def test_missing_records_are_none(tmp_path: os.PathLike[str]) -> None:

@@ -1,0 +1,171 @@
+"""What becomes of a container from its creation to its removal, beyond the rows of the seed."""
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+from harness import Mydocker, is_running, until
+
+pytestmark = [pytest.mark.needs("root", "overlay")]
+
+
+def test_created_container_has_run_nothing_yet(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    mydocker("create", "-name", "c", "-v", f"{scratch}:/s", busybox, "touch", "/s/ran")
+    assert os.listdir(scratch) == []
+    mydocker("start", "c")
+    until(lambda: os.listdir(scratch) == ["ran"])
+
+
+def test_ended_container_starts_again_with_its_files_and_environment(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-name", "c", "-e", "A=1", busybox, "sh", "-c", 'echo "$A" >>/count; wc -l </count; exit 3', code=3)
+    for _ in range(2):
+        mydocker("start", "c")
+        until(lambda: mydocker.rows()["c"]["STATUS"] == "exited")
+    assert mydocker("logs", "c").out.split() == ["1", "2", "3"]
+    assert mydocker("start", "-a", "c", code=3).out == "4\n"
+
+
+def test_start_of_a_running_container_changes_nothing(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, "sleep", "1000")
+    pid = mydocker.pid_of("c")
+    assert mydocker("start", "c").out == "c\n"
+    assert mydocker.pid_of("c") == pid
+
+
+def test_restart_gives_a_new_process(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, "sleep", "1000")
+    pid = mydocker.pid_of("c")
+    mydocker("restart", "-t", "0", "c")
+    assert mydocker.pid_of("c") != pid
+    assert not is_running(pid)
+    assert mydocker.rows()["c"]["STATUS"] == "running"
+
+
+def test_paused_processes_stand_still_and_go_on(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, "sh", "-c", "i=0; while :; do i=$((i+1)); echo $i >/n; done")
+    until(lambda: mydocker("exec", "c", "sh", "-c", "cat /n 2>/dev/null; true").out)
+    mydocker("pause", "c")
+    path = f"{mydocker.directory_of('c')}/upper/n"
+
+    def read() -> bytes:
+        with open(path, "rb") as stream:
+            return stream.read()
+    before = read()
+    time.sleep(0.2)  # the proof that nothing happens takes time
+    assert read() == before
+    assert "paused" in mydocker("pause", "c", code=125).one_error_line()
+    mydocker("unpause", "c")
+    until(lambda: read() != before)
+    assert "running" in mydocker("unpause", "c", code=125).one_error_line()
+
+
+@pytest.mark.parametrize("verb", ["kill", "stop", "rm -f", "restart"])
+def test_paused_container_can_be_ended(mydocker: Mydocker, busybox: str, verb: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, "sleep", "1000")
+    pid = mydocker.pid_of("c")
+    mydocker("pause", "c")
+    mydocker(*verb.split(), *(["-t", "0"] if verb in ("stop", "restart") else []), "c")
+    until(lambda: not is_running(pid))
+
+
+@pytest.mark.parametrize(
+    ("word", "number"), [("USR1", 10), ("SIGUSR1", 10), ("10", 10), ("sigusr1", 10), ("RTMIN+3", 37)],
+)
+def test_kill_sends_the_signal_that_is_named(mydocker: Mydocker, busybox: str, word: str, number: int) -> None:
+    script = f"trap 'echo got {number}; exit 0' {number}; echo ready; while :; do sleep 0.05; done"
+    mydocker("run", "-d", "-name", "c", busybox, "sh", "-c", script)
+    until(lambda: "ready" in mydocker("logs", "c").out)
+    mydocker("kill", "-s", word, "c")
+    until(lambda: f"got {number}" in mydocker("logs", "c").out)
+
+
+def test_stop_signal_and_time_of_the_container_are_used(mydocker: Mydocker, busybox: str) -> None:
+    script = "trap 'echo int; exit 0' INT; trap '' TERM; echo ready; while :; do sleep 0.05; done"
+    mydocker("run", "-d", "-name", "c", "--stop-signal", "INT", "--stop-timeout", "5", busybox, "sh", "-c", script)
+    until(lambda: "ready" in mydocker("logs", "c").out)
+    mydocker("stop", "c")
+    assert mydocker.rows()["c"]["EXIT"] == "0"
+    mydocker("run", "-d", "-name", "d", "--stop-timeout", "1", busybox, "sleep", "1000")
+    began = time.monotonic()
+    mydocker("stop", "d")
+    assert time.monotonic() - began < 5
+
+
+def test_wait_gives_the_exit_code_of_running_and_ended_containers(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, "sh", "-c", "sleep 0.3; exit 6")
+    mydocker("run", "-name", "d", busybox, "sh", "-c", "exit 2", code=2)
+    assert mydocker("wait", "c", "d").out.split() == ["6", "2"]
+
+
+def test_wait_of_a_container_that_removes_itself(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "--rm", "-name", "c", busybox, "sh", "-c", "sleep 0.5; exit 6")
+    assert mydocker("wait", "c").out.split() == ["6"]
+    assert mydocker.leftovers() == []
+
+
+def test_detached_container_with_rm_goes_with_its_end(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "--rm", "-name", "c", busybox, "sleep", "0.2")
+    until(lambda: mydocker.rows() == {})
+    assert mydocker.leftovers() == []
+
+
+def test_names_and_ids_are_known_by_unique_prefix(mydocker: Mydocker, busybox: str) -> None:
+    first = mydocker("create", "-name", "alpha-one", busybox, "true").out.strip()
+    mydocker("create", "-name", "alpha-two", busybox, "true")
+    assert mydocker("inspect", "-f", "{{.name}}", "alpha-o").out == "alpha-one\n"
+    assert mydocker("inspect", "-f", "{{.name}}", first[:8]).out == "alpha-one\n"
+    ambiguous = mydocker("inspect", "alpha", code=125).one_error_line()
+    assert "ambiguous" in ambiguous
+    mydocker("create", "-name", "alpha", busybox, "true")
+    assert mydocker("inspect", "-f", "{{.name}}", "alpha").out == "alpha\n"
+
+
+def test_inspect_tells_state_bill_config_and_spec(mydocker: Mydocker, busybox: str) -> None:
+    script = "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 4"
+    mydocker("run", "-name", "c", "-l", "a=b", "-e", "K=V", busybox, "sh", "-c", script, code=4)
+    document = mydocker.inspect("c")
+    state = document["state"]
+    assert (state["status"], state["exitCode"], state["oomKilled"], state["signal"]) == ("exited", 4, False, None)
+    assert state["createdAt"] <= state["startedAt"] < state["finishedAt"]
+    assert document["resources"]["cpuNs"] > 1_000_000
+    assert document["resources"]["memoryPeakBytes"] > 0
+    assert document["config"]["labels"] == {"a": "b"}
+    assert document["spec"]["process"]["args"] == ["sh", "-c", script]
+    assert "K=V" in document["spec"]["process"]["env"]
+    assert os.path.exists(document["paths"]["log"])
+
+
+def test_bill_is_kept_until_rm_and_is_about_right(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-name", "c", busybox, "sh", "-c", "dd if=/dev/zero of=/dev/null bs=50M count=10 2>/dev/null")
+    first = mydocker.inspect("c")["resources"]
+    assert first["memoryPeakBytes"] > 45 << 20
+    assert 10_000_000 < first["cpuNs"] < 20_000_000_000
+    assert mydocker.inspect("c")["resources"] == first
+
+
+def test_inspect_of_several_and_of_unknown_ones(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("create", "-name", "a", busybox, "true")
+    done = mydocker("inspect", "a", "nobody", busybox, code=125)
+    assert "nobody" in done.one_error_line()
+    assert len(json.loads(done.out)) == 2
+
+
+def test_orphan_in_the_container_is_killed_with_it(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, "sh", "-c", "setsid sleep 999 & setsid sleep 998 & wait")
+    until(lambda: "sleep 998" in mydocker("exec", "c", "ps").out)
+    mydocker("kill", "c")
+    mydocker("rm", "c")
+    assert mydocker.leftovers() == []
+
+
+def test_version_and_info(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", busybox, "sleep", "1000")
+    assert json.loads(mydocker("version", "-f", "json").out)["version"] in mydocker("--version").out
+    info = json.loads(mydocker("info", "-f", "json").out)
+    assert info["root"] == mydocker.root
+    assert info["containers"] == {"total": 1, "running": 1}
+    assert info["images"] == 1
+    assert info["cgroup"]["kind"] in ("v1", "v2", "hybrid")
+    assert "cgroup:" in mydocker("info").out
