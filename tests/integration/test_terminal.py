@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from harness import Mydocker, Terminal, is_running, until
@@ -89,6 +90,35 @@ def test_window_size_is_given_at_the_start_and_followed(session: Terminal) -> No
         session.wait()
 
 
+@pytest.mark.parametrize("kind", ["run -ti", "run -t", "exec", "start", "start again"])
+def test_window_size_is_right_from_the_first_instant(mydocker: Mydocker, busybox: str, kind: str) -> None:
+    look = ["sh", "-c", "stty size <&1"]
+    if kind == "exec":
+        mydocker("run", "-d", "-name", "box", busybox, "sleep", "1000")
+        words = ["exec", "-ti", "box", *look]
+    elif "start" in kind:
+        mydocker("create", "-ti", "-name", "box", busybox, *look)
+        words = ["start", "-i", "box"]
+    else:
+        words = [*kind.split(), busybox, *look]
+    if kind == "start again":
+        with mydocker.terminal("start", "-i", "box", rows=11, columns=22) as session:
+            session.expect("11 22\r\n")
+            assert session.wait() == 0
+    with mydocker.terminal(*words, rows=33, columns=101) as session:
+        session.expect("33 101\r")
+        assert session.wait() == 0
+
+
+def test_who_attaches_at_the_same_size_sees_the_screen_drawn_again(mydocker: Mydocker, busybox: str) -> None:
+    script = "trap 'echo drawn again' WINCH; echo ready; while :; do sleep 0.05; done"
+    mydocker("run", "-d", "-t", "-name", "box", busybox, "sh", "-c", script)
+    until(lambda: "ready" in mydocker("logs", "box").out)
+    for _ in range(2):
+        with mydocker.terminal("attach", "--sig-proxy=false", "box") as session:
+            session.expect("drawn again\r")
+
+
 def test_detach_keys_leave_it_running_and_put_the_terminal_back(session: Terminal, mydocker: Mydocker) -> None:
     with session:
         session.type("echo before\n")
@@ -139,12 +169,36 @@ def test_terminal_is_put_back_when_the_container_is_ended_from_elsewhere(
     assert mydocker.leftovers() == []
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT], ids=lambda signum: signum.name)
 def test_terminal_is_put_back_when_we_are_told_to_end(session: Terminal, mydocker: Mydocker, signum: signal.Signals) -> None:
     with session:
         os.kill(session.pid, signum)
         assert session.wait() == 128 + signum
         assert session.attributes() == session.before
+
+
+@pytest.mark.parametrize("delay_ms", range(0, 100, 10))
+def test_terminal_is_put_back_whenever_the_signal_comes(mydocker: Mydocker, busybox: str, delay_ms: int) -> None:
+    """Also in the middle of the start, and twice."""
+    with mydocker.terminal("run", "-ti", busybox, "sh", "-c", "echo going; exec sleep 1000") as session:
+        time.sleep(delay_ms / 1000)  # the moment is what this test is about
+        os.kill(session.pid, signal.SIGTERM)
+        os.kill(session.pid, signal.SIGTERM)
+        assert session.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM)
+        assert session.attributes() == session.before
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    (["run", "-ti", "busybox", "nosuch"], 127), (["run", "-ti", "busybox", "/etc/passwd"], 126),
+    (["run", "-ti", "nosuch", "sh"], 125), (["run", "-ti", "-u", "nobody-here", "busybox", "sh"], 125),
+    (["exec", "-ti", "nosuch", "sh"], 125), (["attach", "nosuch"], 125), (["start", "-i", "nosuch"], 125),
+], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_terminal_is_as_before_after_an_error(mydocker: Mydocker, busybox: str, words: list[str], code: int) -> None:
+    with mydocker.terminal(*words) as session:
+        assert session.wait() == code
+        assert session.text.startswith("mydocker: ") and session.text.count("\r\n") == 1
+        assert session.attributes() == session.before
+    assert mydocker.leftovers() == []
 
 
 def test_terminal_is_put_back_when_the_monitor_dies(mydocker: Mydocker, busybox: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mydocker.engine.engine import Engine
 
-_USAGE_FAILED = 125
+_FAILED = 125
 
 
 def entry() -> NoReturn:
@@ -36,7 +36,7 @@ def entry() -> NoReturn:
         code = main()
     except BaseException as error:  # even SystemExit must not bring the slow shutdown back
         Output().error(f"internal error: {type(error).__name__}: {error}")
-        code = _USAGE_FAILED
+        code = _FAILED
     os._exit(code)
 
 
@@ -52,7 +52,7 @@ def main(
         return code
     except InvalidRequest as error:  # of the parser: a verb's own errors are reported by _run
         output.error(error.message, error.hint)
-        return _USAGE_FAILED
+        return _FAILED
     except OutputClosed:
         from .exitcodes import OUTPUT_CLOSED  # cold
 
@@ -61,7 +61,7 @@ def main(
         from .exitcodes import describe_error  # cold
 
         output.error("write standard output: " + describe_error(error)[0])
-        return 1
+        return _FAILED
 
 
 def _dispatch(words: Sequence[str], output: Output, open_engine: Callable[[str | None], Engine] | None) -> int:
@@ -96,7 +96,7 @@ def _run(context: Context) -> int:
         return INTERRUPTED
     except InvalidRequest as error:
         context.report(error)
-        return _USAGE_FAILED
+        return _FAILED
     except Exception as error:  # a bug, or the kernel's word: one line, and a code that says it was not the container
         return context.report(error)
 

@@ -23,18 +23,19 @@ Wherever a container is named, its id, or any unique beginning of its name or id
 ## Foreground and terminal
 
 `run` without `-d`, `exec`, `attach` and `start -a` stay connected until the end. With a terminal (`-ti`) every key goes
-to the container, window sizes follow, and the detach keys (ctrl-p ctrl-q) leave it running. Without one, SIGHUP, SIGINT,
-SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 are passed on; a program that is process 1 and handles none of them does not feel
-them, so the third SIGINT or SIGTERM kills it. When nobody reads the output any more (`run ... | head`), the process gets
-SIGPIPE and mydocker ends. If mydocker itself is killed, the container goes on and is tidied up at its end all the same.
+to the container, the window's size is right from the first instant on and followed, the detach keys (ctrl-p ctrl-q)
+leave it running, and a signal to mydocker ends mydocker, not the container, after the terminal was put back. Without one,
+SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1 and SIGUSR2 are passed on; a program that is process 1 and handles none of them
+does not feel them, so the third SIGINT or SIGTERM kills it. When nobody reads the output any more (`run ... | head`), the
+process gets SIGPIPE and mydocker ends. If mydocker itself is killed, the container goes on and is tidied up at its end all
+the same.
 
 ## Exit codes
 
 | Code | Meaning |
 |---|---|
 | 0 | done |
-| 1 | failed, in commands that never pass a container's exit code on; with several names, one of them failed |
-| 125 | mydocker itself failed or does not understand the command line |
+| 125 | mydocker itself failed or does not understand the command line; with several names, one of them failed |
 | 126 | the container's command exists and cannot be executed |
 | 127 | the container's command does not exist |
 | 130 | ended by Ctrl-C |

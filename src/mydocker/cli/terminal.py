@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Passed on where the terminal does not make bytes of them; the rest is ours (SIGTSTP stops us, not the container).
 _PROXIED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM)
+#: End a terminal session; Ctrl-C and Ctrl-\\ are bytes there, so that these signals come from elsewhere.
+_ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
 #: As pid 1 of its namespace a program without a handler does not feel SIGINT (pid_namespaces(7)): insisting kills.
 _INSISTENT = 3
 _CONTROL_KEYS = {**{chr(ord("a") + number): number + 1 for number in range(26)},
@@ -61,6 +63,23 @@ def parse_detach_keys(text: str) -> bytes:
     return bytes(found)
 
 
+def console_size(*, tty: bool) -> dict[str, tuple[int, int]]:
+    """Return the engine's keyword for the size of this terminal: what a program inside sees from its first instant on.
+
+    Nothing without `tty`, or where neither input nor output is a terminal.
+    """
+    if not tty:
+        return {}
+    from mydocker.linux.pty import window_size
+
+    for fd in (0, 1):
+        try:
+            return {"console_size": window_size(fd)}
+        except OSError:
+            continue  # no terminal
+    return {}
+
+
 def relay(context: Context, session: LiveSession, *, tty: bool, interactive: bool, proxy: bool = True) -> int:
     """Relay a session until its end and return the container's exit code; 0 when the user left it running."""
     keys = parse_detach_keys(context.arguments["detach_keys"])
@@ -82,18 +101,48 @@ def relay(context: Context, session: LiveSession, *, tty: bool, interactive: boo
 
 
 def _relay_raw(session: LiveSession, keys: bytes) -> None:
-    """Relay with the terminal in raw mode; SIGTERM and SIGHUP end us only after it was put back."""
+    """Relay with the terminal in raw mode; signals end us only after it was put back."""
     from mydocker.linux.pty import raw_terminal
 
-    def end(signum: int, _: FrameType | None) -> None:
-        raise _Ended(signum)
-    replaced = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    gate = _EndGate()
+    replaced = {signum: signal.signal(signum, gate.take) for signum in _ENDING}
     try:
         with raw_terminal(0):
-            session.relay(0, 1, 2, tty=True, detach_keys=keys)
+            gate.relay(lambda: session.relay(0, 1, 2, tty=True, detach_keys=keys))
     finally:
         for signum, handler in replaced.items():
             signal.signal(signum, handler)
+    if gate.signum:
+        raise _Ended(gate.signum)
+
+
+class _EndGate:
+    """Lets a signal end the relay, and nothing else: an exception in the middle of changing the terminal's mode, one way or
+    the other, would leave it raw. Python runs handlers between any two instructions.
+    """
+
+    def __init__(self) -> None:
+        self.signum = 0
+        self._is_open = False
+
+    def take(self, signum: int, _: FrameType | None) -> None:
+        """Handle a signal: remember it, and end the relay if it runs. Only the first counts."""
+        self.signum = self.signum or signum
+        if self._is_open:
+            self._is_open = False
+            raise _Ended(self.signum)
+
+    def relay(self, run: Callable[[], object]) -> None:
+        """Run the relay until its end or a signal, not at all when one came before."""
+        try:
+            self._is_open = True
+            if not self.signum:
+                run()
+            self._is_open = False
+        except _Ended:
+            pass  # `signum` tells, after the terminal was put back
+        finally:
+            self._is_open = False
 
 
 def _make_proxy(session: LiveSession, proxy: bool) -> Callable[[int], None]:
@@ -127,13 +176,17 @@ def attach(context: Context, container: Container, *, stdin: bool, proxy: bool) 
     """Connect to a container that runs, in the way it was made (terminal or not)."""
     tty, interactive = _shape(context, container, stdin)
     session = container.attach(stdin=interactive)
+    for rows, columns in console_size(tty=tty).values():
+        # The relay sets the true size at once. A change makes the program inside draw its prompt or screen again for who
+        # comes back at the same size; docker does so, too.
+        session.resize(rows + 1, columns + 1)
     return relay(context, session, tty=tty, interactive=interactive, proxy=proxy)
 
 
 def start_attached(context: Context, container: Container, *, stdin: bool, proxy: bool) -> int:
     """Start a container and stay connected to it."""
     tty, interactive = _shape(context, container, stdin)
-    session = container.open_start(stdin=interactive)
+    session = container.open_start(stdin=interactive, **console_size(tty=tty))
     return relay(context, session, tty=tty, interactive=interactive, proxy=proxy)
 
 

@@ -237,12 +237,15 @@ class Container:
         self._record, session = start(self._store, self._creator, self.id)
         session.close()
 
-    def open_start(self, *, stdin: bool = False) -> LiveSession:
-        """Start it as `start` does, and return the live session of its streams from the first byte on."""
+    def open_start(self, *, stdin: bool = False, console_size: tuple[int, int] | None = None) -> LiveSession:
+        """Start it as `start` does, and return the live session of its streams from the first byte on.
+
+        `console_size` (rows, columns) is the size of its terminal, if it has one.
+        """
         from .restarting import start  # cold
 
         flags = WANTS_STDOUT | WANTS_STDERR | (WANTS_STDIN if stdin else 0)
-        self._record, session = start(self._store, self._creator, self.id, flags)
+        self._record, session = start(self._store, self._creator, self.id, flags, console_size)
         session.container = self
         return session
 

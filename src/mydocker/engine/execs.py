@@ -19,9 +19,9 @@ from . import recover
 from .ending import current
 from .lifecycle import require_running
 from .observe import identity_of
-from .request import judge_argv, judge_env, read_env_file
+from .request import judge_argv, judge_console_size, judge_env, read_env_file
 from .sessions import LiveSession
-from .spec import merge_env
+from .spec import merge_env, set_console_size
 from .stage import ExecStage
 
 TYPE_CHECKING = False
@@ -44,6 +44,7 @@ class ExecRequest(Record):
     tty: bool = False
     interactive: bool = False
     detach: bool = False
+    console_size: tuple[int, int] | None = None
 
 
 class ExecResult(Record):
@@ -57,8 +58,9 @@ class ExecResult(Record):
 def judge_exec(
     argv: Iterable[str], *, env: Mapping[str, str] | Iterable[str] | None = None, env_file: Iterable[str] = (),
     workdir: str = "", user: str = "", tty: bool = False, interactive: bool = False, detach: bool = False,
+    console_size: tuple[int, int] | None = None,
 ) -> ExecRequest:
-    """Return the judged request. Raises InvalidRequest."""
+    """Return the judged request; `console_size` is (rows, columns) of its terminal. Raises InvalidRequest."""
     words = judge_argv(argv)
     if not words:
         raise InvalidRequest("no command to execute")
@@ -71,13 +73,15 @@ def judge_exec(
     if detach and interactive:
         raise InvalidRequest("a detached command has no input", hint="leave out -i or -d")
     return ExecRequest(
-        argv=words, env=tuple(items), workdir=workdir, user=user, tty=tty, interactive=interactive, detach=detach)
+        argv=words, env=tuple(items), workdir=workdir, user=user, tty=tty, interactive=interactive, detach=detach,
+        console_size=judge_console_size(console_size) if console_size is not None else None)
 
 
 def build_exec_process(spec: Spec, request: ExecRequest) -> Process:
     """Return the process to run: the container's own, with what the request changes."""
     process: Process = {**spec["process"], "args": list(request.argv), "terminal": request.tty}
     process["env"] = merge_env(["TERM=xterm"] if request.tty else (), process.get("env", ()), request.env)
+    set_console_size(process, request.console_size if request.tty else None)
     if request.workdir:
         process["cwd"] = request.workdir
     return process

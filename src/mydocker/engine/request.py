@@ -39,13 +39,17 @@ class Volume(Record):
 
 
 class ContainerConfig(Record):
-    """What a container is to be, judged. Stored in its record; sizes in bytes, times in seconds."""
+    """What a container is to be, judged. Stored in its record; sizes in bytes, times in seconds.
+
+    `console_size` is (rows, columns) of its terminal.
+    """
 
     image: str
     argv: tuple[str, ...] = ()
     name: str = ""
     tty: bool = False
     interactive: bool = False
+    console_size: tuple[int, int] | None = None
     rm: bool = False
     memory_bytes: int = 0
     memory_swap_bytes: int = 0
@@ -253,6 +257,15 @@ def _cpu_list(value: Any, what: str) -> str:
     return text
 
 
+def judge_console_size(value: Any, what: str = "console_size") -> tuple[int, int]:
+    """Return (rows, columns) of a terminal. Raises InvalidRequest."""
+    try:
+        rows, columns = value
+    except (TypeError, ValueError):
+        raise InvalidRequest(f"{what} must be a pair: rows, columns") from None
+    return _number(0, 0xFFFF)(rows, what), _number(0, 0xFFFF)(columns, what)
+
+
 def _volumes(value: Any, what: str) -> tuple[Volume, ...]:
     if hasattr(value, "items"):
         value = [f"{source}:{target}" for source, target in value.items()]
@@ -351,7 +364,8 @@ def _judge_log(value: Any, values: dict[str, Any]) -> None:
 
 _RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "name": ("name", judge_name),
-    "tty": ("tty", _flag), "interactive": ("interactive", _flag), "rm": ("rm", _flag), "read_only": ("read_only", _flag),
+    "tty": ("tty", _flag), "interactive": ("interactive", _flag), "console_size": ("console_size", judge_console_size),
+    "rm": ("rm", _flag), "read_only": ("read_only", _flag),
     "memory": ("memory_bytes", _memory), "memory_swap": ("memory_swap_bytes", _memory_swap),
     "cpu_shares": ("cpu_shares", _number(0, 262144)), "cpus": ("cpu_quota_us", _cpus),
     "cpuset_cpus": ("cpuset_cpus", _cpu_list), "cpuset_mems": ("cpuset_mems", _cpu_list),

@@ -14,21 +14,26 @@ from .ending import current, finish
 from .lifecycle import ALIVE, CREATED, RUNNING, advance
 from .observe import identity_of
 from .sessions import LiveSession
+from .spec import set_console_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mydocker.monitor.protocol import StartedRecord
+    from mydocker.oci.runtime_spec import Spec
 
     from .creating import Creator
     from .store import ContainerRecord, Store
 
 
-def start(store: Store, creator: Creator, container_id: str, client_flags: int = 0) -> tuple[ContainerRecord, LiveSession]:
+def start(
+    store: Store, creator: Creator, container_id: str, client_flags: int = 0, console_size: tuple[int, int] | None = None,
+) -> tuple[ContainerRecord, LiveSession]:
     """Start a created container, or an ended one again; return its record and a session with that subscription.
 
     The session is attached before the command runs: nothing it writes is missed, however short it is.
+    `console_size` (rows, columns) is that of its terminal from now on.
     Raises AlreadyInState, Conflict, CommandNotFound, ...
     """
     with store.lock(container_id) as lock:
@@ -37,10 +42,12 @@ def start(store: Store, creator: Creator, container_id: str, client_flags: int =
         if record.status == CREATED:
             session = LiveSession.connect(control_socket(store, container_id))
             session.attach(client_flags)
+            if console_size is not None:
+                session.resize(*console_size)  # before START, so before the command can look
             begin: Callable[[], StartedRecord] = session.start
         else:
             group.remove(recover.cgroups_path(container_id))
-            session = _restart(store, creator, _forget_end(record), lock.fd, client_flags)
+            session = _restart(store, creator, _forget_end(record), lock.fd, client_flags, console_size)
             begin = session.wait_started
         try:
             started = begin()
@@ -52,8 +59,13 @@ def start(store: Store, creator: Creator, container_id: str, client_flags: int =
     return running, session
 
 
-def _restart(store: Store, creator: Creator, record: ContainerRecord, lock_fd: int, client_flags: int) -> LiveSession:
-    spec = files.load_json(f"{store.layout.container(record.id)}/{paths.BUNDLE}/{paths.RECORD}")
+def _restart(
+    store: Store, creator: Creator, record: ContainerRecord, lock_fd: int, client_flags: int,
+    console_size: tuple[int, int] | None,
+) -> LiveSession:
+    spec: Spec = files.load_json(f"{store.layout.container(record.id)}/{paths.BUNDLE}/{paths.RECORD}")
+    if console_size is not None:
+        set_console_size(spec["process"], console_size)
     return creator.start_stage(record, spec, lock_fd, start=True, client_flags=client_flags)
 
 

@@ -91,7 +91,7 @@ def merge_env(*sources: Iterable[str]) -> list[str]:
 def build_process(config: ContainerConfig, image_config: dict[str, Any], *, hostname: str) -> Process:
     """Return the `process` section. The user is looked up inside the container, later."""
     names = list(caps.DEFAULT)
-    return {
+    process: Process = {
         "terminal": config.tty,
         "user": {"uid": 0, "gid": 0},
         "args": build_argv(config, image_config),
@@ -100,6 +100,15 @@ def build_process(config: ContainerConfig, image_config: dict[str, Any], *, host
         # Inheritable stays empty: CVE-2022-24769.
         "capabilities": {"bounding": names, "effective": names, "permitted": names},
     }
+    set_console_size(process, config.console_size if config.tty else None)
+    return process
+
+
+def set_console_size(process: Process, size: tuple[int, int] | None) -> None:
+    """Set the size (rows, columns) that the process's terminal has from the first instant; None leaves it to the kernel."""
+    process.pop("consoleSize", None)
+    if size is not None:
+        process["consoleSize"] = {"height": size[0], "width": size[1]}
 
 
 def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:

@@ -395,7 +395,7 @@ def test_a_closed_reader_ends_quietly(tmp_path: Any) -> None:
     with open("/dev/full", "wb") as full:
         done = subprocess.run([sys.executable, "-c", script, "help"], stdout=full, stderr=subprocess.PIPE, check=False,
                               env={"PYTHONPATH": os.path.join(ROOT, "src")})
-    assert done.returncode == 1
+    assert done.returncode == 125
     assert done.stderr == b"mydocker: write standard output: no space left on device\n"
 
 

@@ -8,7 +8,11 @@ if TYPE_CHECKING:
 
 def run(context: Context) -> int:
     """Create a container and print its id."""
-    image, *argv = context.arguments.positionals
-    container = context.engine.containers.create(image, argv, **context.arguments.engine_options())
+    from ..terminal import console_size
+
+    arguments = context.arguments
+    image, *argv = arguments.positionals
+    options = {**arguments.engine_options(), **console_size(tty=arguments["tty"])}
+    container = context.engine.containers.create(image, argv, **options)
     context.output.line(container.id)
     return 0

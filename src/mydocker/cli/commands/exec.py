@@ -15,9 +15,9 @@ def run(context: Context) -> int:
     if arguments["detach"]:
         container.exec(argv, detach=True, **options)
         return 0
-    from ..terminal import check_terminal, relay
+    from ..terminal import check_terminal, console_size, relay
 
     tty, interactive = arguments["tty"], arguments["interactive"]
     check_terminal(context, tty=tty, interactive=interactive)
-    session = container.open_exec(argv, interactive=interactive, **options)
+    session = container.open_exec(argv, interactive=interactive, **options, **console_size(tty=tty))
     return relay(context, session, tty=tty, interactive=interactive)

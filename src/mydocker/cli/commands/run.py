@@ -38,6 +38,10 @@ def plan_options(arguments: Arguments) -> dict[str, Any]:
     if is_session and arguments["detach"]:
         raise InvalidRequest("run: -ti and -d exclude each other", hint="use one of them")
     options = arguments.engine_options()
+    if arguments["tty"]:
+        from ..terminal import console_size
+
+        options.update(console_size(tty=True))
     if is_session:
         options.setdefault("rm", True)
     return options
