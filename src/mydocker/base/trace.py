@@ -3,7 +3,8 @@
 `point("created record")` does nothing unless the environment variable MYDOCKER_TRACE names that
 point: `MYDOCKER_TRACE='created record=kill'` ends the process there with SIGKILL, `=stop` stops it
 until SIGCONT, `=sleep:0.2` waits. It is read once, at import; only root can run the engine, and
-the variable never enters a container.
+the variable never enters a container. In a container's init only `sleep` has an effect: the kernel keeps
+the first process of a pid namespace from killing or stopping itself.
 """
 from __future__ import annotations
 
@@ -12,6 +13,11 @@ import os
 _ACTIONS = dict(
     item.split("=", 1) for item in os.environ.get("MYDOCKER_TRACE", "").split(",") if "=" in item
 )
+
+
+def environment() -> dict[str, str]:
+    """Return what a process that takes no environment over from us needs to meet the same points."""
+    return {"MYDOCKER_TRACE": os.environ["MYDOCKER_TRACE"]} if _ACTIONS else {}
 
 
 def point(name: str) -> None:

@@ -3,13 +3,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from mydocker.base import paths
+from mydocker.base import paths, trace
 from mydocker.base.errors import Conflict
 from mydocker.linux.cgroup.group import Cgroup
 
 from . import recover
 from .ending import current
-from .lifecycle import CREATING, RUNNING
+from .lifecycle import CREATING, PAUSED, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,8 +34,12 @@ def commit(
             raise Conflict(f"commit container {record.name}: it is still being made")
         if pause and record.status == RUNNING:
             cgroup = Cgroup.open(recover.cgroups_path(container_id))
+            # If we are killed meanwhile, `ps` says why the container stands still, and `unpause` lets it go on.
+            store.save(record.replace(status=PAUSED))
+            undo.callback(store.save, record)
             undo.callback(cgroup.thaw)
             cgroup.freeze()
+            trace.point("froze to commit")
         return images.commit(
             f"{store.layout.container(container_id)}/{paths.UPPER}", image, manifest_digest=record.image_id, base=record.base,
             author=author, message=message, command=record.command, overrides=_overrides(record))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-from mydocker.base import paths
-from mydocker.base.errors import Conflict, NotFound, Timeout
+from mydocker.base import paths, trace
+from mydocker.base.errors import Conflict, Corrupt, NotFound, Timeout
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
 
@@ -95,10 +95,18 @@ class Containers:
         """Return the container with this name or id, or unique prefix of one. Raises NotFound, Conflict (ambiguous)."""
         return Container(self, ending.current(self._store, self._store.find(reference)))
 
-    def list(self, *, all: bool = True) -> list[Container]:
+    def remove(self, reference: str, *, force: bool = False) -> None:
+        """Remove a container; `force` kills it first, and takes one whose record cannot be read.
+
+        Raises NotFound, Conflict (it runs; ambiguous), Corrupt.
+        """
+        ending.remove(self._store, self._store.find(reference), force=force)
+
+    def list(self, *, all: bool = True, on_error: Callable[[Corrupt], None] | None = None) -> list[Container]:
         """Return the containers, oldest first; only running ones unless `all`.
 
-        Takes no lock. An end that nobody recorded (a killed monitor) is recorded on the way.
+        Takes no lock. An end that nobody recorded (a killed monitor) is recorded on the way. A container
+        whose record cannot be read is told to `on_error`, without which Corrupt is raised.
         """
         found = []
         for container_id in self._store.ids():
@@ -108,6 +116,11 @@ class Containers:
                     record = None if record.status == CREATING else self._record_end(record)
             except NotFound:
                 continue  # removed between the listing and the look
+            except Corrupt as error:
+                if on_error is None:
+                    raise
+                on_error(error)
+                continue
             if record is not None and (all or record.status in (RUNNING, "paused")):
                 found.append(Container(self, record))
         found.sort(key=lambda container: container.created_ns)
@@ -274,10 +287,17 @@ class Container:
     def _change(self, event: str, act: Callable[[Cgroup], None]) -> None:
         with self._store.lock(self.id):
             record = ending.current(self._store, self.id)
-            status = advance(record.status, event, name=record.name)
-            act(Cgroup.open(recover.cgroups_path(self.id)))
-            self._record = record.replace(status=status)
-            self._store.save(self._record)
+            changed = record.replace(status=advance(record.status, event, name=record.name))
+            cgroup = Cgroup.open(recover.cgroups_path(self.id))
+            # Whatever stands still is recorded as paused, even if we are killed here: else nothing could wake it.
+            if event == "pause":
+                self._store.save(changed)
+            trace.point("recorded pause")
+            act(cgroup)
+            trace.point("froze or thawed")
+            if event == "unpause":
+                self._store.save(changed)
+            self._record = changed
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the exit code. Raises Timeout, NotFound (removed by its end: then

@@ -125,11 +125,13 @@ class Creator:
 
     def _await(self, record: ContainerRecord, session: LiveSession, *, start: bool) -> ContainerRecord:
         """Wait for the monitor's word and return the record that the stage wrote, running if started."""
+        trace.point("forked stage")
         if not start:
             session.ping()
             return self.store.load(record.id)
         started = session.wait_started()
         log.debug("started", container=record.id, pid=started.pid)
+        trace.point("heard of the start")
         running = self.store.load(record.id).replace(status=RUNNING, started_ns=started.started_ns)
         self.store.save(running)
         return running

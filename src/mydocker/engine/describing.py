@@ -12,6 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mydocker.base.errors import Corrupt
+
     from .engine import Engine
 
 
@@ -28,8 +30,11 @@ def describe_machine(engine: Engine) -> dict[str, Any]:
     """Return facts of this machine and counts of what is stored."""
     found = hierarchy()
     counts: dict[str, int] = {}
-    for container in engine.containers.list():
+    broken: list[Corrupt] = []
+    for container in engine.containers.list(on_error=broken.append):
         counts[container.status] = counts.get(container.status, 0) + 1
+    if broken:
+        counts["unreadable"] = len(broken)
     return {
         **describe_version(),
         "root": engine.layout.root, "run": engine.layout.run,

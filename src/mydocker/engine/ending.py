@@ -10,8 +10,7 @@ import os
 import time
 
 from mydocker.base import log, paths, trace
-from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
-from mydocker.base.locks import DirectoryLock
+from mydocker.base.errors import Conflict, Corrupt, MydockerError, NotFound, Timeout, Unavailable
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
 from mydocker.monitor.attach import Session
@@ -21,7 +20,7 @@ from . import recover
 from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, advance
 from .observe import gather, identity_of, observe
 from .request import parse_signal
-from .store import ContainerRecord, Store
+from .store import BROKEN_HINT, ContainerRecord, Store
 
 SIGKILL = 9
 SIGTERM = "TERM"
@@ -31,11 +30,18 @@ _POLL_S = 0.005
 
 
 def current(store: Store, container_id: str) -> ContainerRecord:
-    """Return a container's record as it is now, without a lock and without a change. Raises NotFound."""
+    """Return a container's record as it is now, without a lock and without a change. Raises NotFound, Corrupt."""
     record = store.load(container_id)
     if record.status not in ALIVE:
         return record
-    return observe(record, gather(record, store.layout.container(container_id)))
+    if record.status == CREATED and store.is_journalled(container_id):
+        # The record is written before it is true (engine/stage.py); if the maker was killed it never will be.
+        return record.replace(status=CREATING)
+    try:
+        facts = gather(record, store.layout.container(container_id))
+    except Corrupt as error:
+        raise Corrupt(error.message, hint=BROKEN_HINT) from error
+    return observe(record, facts)
 
 
 def finish(store: Store, container_id: str) -> ContainerRecord | None:
@@ -87,11 +93,13 @@ def stop(store: Store, container_id: str, *, timeout_s: float | None = None, sig
         if record.status == PAUSED:
             _thaw(record)
         store.save(record.replace(stop_requested=True))
+    trace.point("recorded stop request")
     config = record.config
     word = signal or config["stop_signal"] or SIGTERM
     grace_s = config["stop_timeout_s"] if timeout_s is None else timeout_s
     if record.status == CREATED or not _signal_and_wait(record, parse_signal(word), grace_s):
         kill_whole(record)
+    trace.point("stopped process")
     await_end(store, record)
     return finish(store, container_id)
 
@@ -175,24 +183,41 @@ def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_
 
 
 def remove(store: Store, container_id: str, *, force: bool = False) -> None:
-    """Remove a container. Raises Conflict when it runs and `force` is not set, NotFound."""
-    record = current(store, container_id)
+    """Remove a container. Raises Conflict when it runs and `force` is not set, NotFound, Corrupt (not with `force`)."""
+    try:
+        record = current(store, container_id)
+    except (Corrupt, NotFound) as error:
+        if not force:
+            raise
+        _remove_unreadable(store, container_id, error)
+        return
     if record.status in ALIVE and record.status != CREATED and not force:
         raise Conflict(
             f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
     if record.status in ALIVE:
         kill_whole(record)
+        trace.point("killed to remove")
         await_end(store, record)
-    with store.lock(container_id) as lock:
-        _remove_ended(store, container_id, lock, force=force)
+    with store.lock(container_id):
+        _remove_ended(store, container_id, force=force)
 
 
-def _remove_ended(store: Store, container_id: str, lock: DirectoryLock, *, force: bool) -> None:
+def _remove_unreadable(store: Store, container_id: str, error: MydockerError) -> None:
+    """Remove a container of which only the directory, the name and the cgroup can be told."""
+    log.debug("remove unreadable", container=container_id, error=error)
+    with store.lock(container_id):
+        # Its processes are known by the cgroup that they are in, not by a pid that was stored.
+        group.remove(recover.cgroups_path(container_id))
+        recover.remove_tree(store.discard(container_id, recover.name_of(store, container_id)))
+
+
+def _remove_ended(store: Store, container_id: str, *, force: bool) -> None:
     record = current(store, container_id)
     if record.status in ALIVE and not force:
         # Started again between our look and the lock.
         raise Conflict(f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
     if record.status in ALIVE:
         kill_whole(record)
+        trace.point("killed to remove")
     group.remove(recover.cgroups_path(container_id))
     remove_locked(store, record)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from mydocker.base import files, ids, paths
+from mydocker.base import files, ids, paths, trace
 from mydocker.base.errors import Conflict, InvalidRequest
 from mydocker.base.record import Record
 from mydocker.linux.process import open_pidfd
@@ -106,12 +106,14 @@ def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRe
     spec: Spec = files.load_json(f"{container_dir}/{paths.BUNDLE}/{paths.RECORD}")
     directory = f"{container_dir}/{paths.EXECS}/{ids.new_unique()}"
     os.makedirs(directory, mode=0o700)
+    trace.point("made exec directory")
     flags = 0 if request.detach else WANTS_STDOUT | WANTS_STDERR | IS_OWNER | (WANTS_STDIN if request.interactive else 0)
     try:
         session = _start(starter, record, spec, request, directory, flags)
         session.own(lambda: recover.remove_tree(directory))
         try:
             session.wait_started()
+            trace.point("exec started")
         except BaseException:
             session.close()
             raise

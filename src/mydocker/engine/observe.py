@@ -6,13 +6,14 @@ may have moved on by itself: the process may have ended, be another's by now, or
 from __future__ import annotations
 
 from mydocker.base import paths
-from mydocker.base.errors import Unavailable
+from mydocker.base.errors import NotFound, Unavailable
 from mydocker.base.record import Record
+from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import ProcessIdentity, is_alive
 from mydocker.monitor.attach import Session
 from mydocker.monitor.protocol import ExitRecord, StartedRecord, load_exit, load_started
 
-from .lifecycle import ALIVE, CREATED, EXITED, RUNNING, STOPPED
+from .lifecycle import ALIVE, CREATED, EXITED, PAUSED, RUNNING, STOPPED
 from .store import ContainerRecord
 
 #: What `exit_code` says when the monitor was killed and nobody saw the end.
@@ -23,6 +24,8 @@ class Facts(Record):
     """What can be seen of a container apart from its record."""
 
     is_alive: bool
+    has_started: bool = False
+    is_frozen: bool = True
     started: StartedRecord | None = None
     exit: ExitRecord | None = None
 
@@ -35,19 +38,36 @@ def identity_of(record: ContainerRecord) -> ProcessIdentity | None:
 
 
 def gather(record: ContainerRecord, directory: str) -> Facts:
-    """Read the facts of a container that its record calls alive. Raises OSError."""
+    """Read the facts of a container that its record calls alive. Raises OSError, Corrupt."""
     identity = identity_of(record)
     alive = identity is not None and is_alive(identity)
     exit_record = load_exit(f"{directory}/{paths.EXIT}")
+    if alive and record.status == CREATED:
+        return _gather_created(directory, exit_record)
+    if alive and record.status == PAUSED:
+        return Facts(is_alive=exit_record is None, exit=exit_record, is_frozen=_is_frozen(record.id))
     if not alive and exit_record is None:
         # Its monitor may be about to write how it ended: then it counts as alive a moment longer. When
         # there is no monitor (any more), what it wrote is there now.
         alive = has_monitor(directory)
         exit_record = load_exit(f"{directory}/{paths.EXIT}")
-    return Facts(
-        is_alive=alive and exit_record is None, exit=exit_record,
-        started=load_started(f"{directory}/{paths.STARTED}") if record.status == CREATED else None)
+    return Facts(is_alive=alive and exit_record is None, exit=exit_record)
 
+
+def _gather_created(directory: str, exit_record: ExitRecord | None) -> Facts:
+    """Read whether the command runs by now. It does, too, when the monitor was killed right after it had said START."""
+    started = load_started(f"{directory}/{paths.STARTED}")
+    return Facts(
+        is_alive=exit_record is None, exit=exit_record, started=started,
+        has_started=started is not None or not has_monitor(directory))
+
+
+def _is_frozen(container_id: str) -> bool:
+    """Tell whether a container that is recorded as paused stands still: the record is written before and after."""
+    try:
+        return Cgroup.open(f"/mydocker/{container_id}").is_frozen()
+    except NotFound:
+        return True  # it has just ended
 
 def has_monitor(directory: str) -> bool:
     """Tell whether a monitor serves this container: somebody listens on its control socket."""
@@ -63,8 +83,10 @@ def observe(record: ContainerRecord, facts: Facts) -> ContainerRecord:
     if record.status not in ALIVE:
         return record
     if facts.is_alive:
-        if record.status == CREATED and facts.started is not None:
-            return record.replace(status=RUNNING, started_ns=facts.started.started_ns)
+        if record.status == CREATED and facts.has_started:
+            return record.replace(status=RUNNING, started_ns=facts.started.started_ns if facts.started else None)
+        if record.status == PAUSED and not facts.is_frozen:
+            return record.replace(status=RUNNING)
         return record
     ended = record.replace(
         status=STOPPED if record.stop_requested else EXITED, pid=None, start_time=None)

@@ -42,30 +42,33 @@ def _sweep_claim(store: Store, container_id: str) -> None:
         return  # just finished
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(fd).st_nlink:
-            _undo_claim(store, container_id)
+        _undo_claim(store, container_id, fd)
     except BlockingIOError:
         return  # alive: its maker, or the monitor stage that inherited the lock
     finally:
         os.close(fd)
 
 
-def _undo_claim(store: Store, container_id: str) -> None:
-    log.debug("sweep unfinished container", container=container_id)
+def _undo_claim(store: Store, container_id: str, journal_fd: int) -> None:
     try:
         lock = lock_directory(store.layout.container(container_id), wait=False)
     except NotFound:
-        store.end_journal(container_id)
+        if os.fstat(journal_fd).st_nlink:
+            store.end_journal(container_id)
         return
     if lock is None:
         return
     with lock:
+        # Looked at with both locks: a monitor ends the journal first and then releases the container.
+        if not os.fstat(journal_fd).st_nlink:
+            return
+        log.debug("sweep unfinished container", container=container_id)
         group.remove(cgroups_path(container_id))
-        remove_tree(store.discard(container_id, _name_of(store, container_id)))
+        remove_tree(store.discard(container_id, name_of(store, container_id)))
 
 
-def _name_of(store: Store, container_id: str) -> str:
-    """Return the name an unfinished container had claimed: of its record, else of the index."""
+def name_of(store: Store, container_id: str) -> str:
+    """Return the name that a container of any condition has claimed: of its record, else of the index."""
     try:
         return store.load(container_id).name
     except (NotFound, Corrupt):

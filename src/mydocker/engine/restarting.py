@@ -4,14 +4,14 @@ from __future__ import annotations
 import os
 import time
 
-from mydocker.base import files, paths
-from mydocker.base.errors import Timeout, Unavailable
+from mydocker.base import files, paths, trace
+from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import open_pidfd, wait_pidfd
 
 from . import recover
-from .ending import current, finish
-from .lifecycle import ALIVE, CREATED, RUNNING, advance
+from .ending import current, finish, finish_locked
+from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
 from .observe import identity_of
 from .sessions import LiveSession
 from .spec import set_console_size
@@ -37,13 +37,17 @@ def start(
     Raises AlreadyInState, Conflict, CommandNotFound, ...
     """
     with store.lock(container_id) as lock:
-        record = current(store, container_id)
+        # An end that nobody has recorded yet would be lost with the files that the new start replaces.
+        record = finish_locked(store, container_id)
+        if record is None:
+            raise NotFound(f"no container {container_id}: it was to go with its end")
         advance(record.status, "start", name=record.name)
         if record.status == CREATED:
             session = LiveSession.connect(control_socket(store, container_id))
             session.attach(client_flags)
             if console_size is not None:
                 session.resize(*console_size)  # before START, so before the command can look
+            trace.point("connected to start")
             begin: Callable[[], StartedRecord] = session.start
         else:
             group.remove(recover.cgroups_path(container_id))
@@ -51,6 +55,7 @@ def start(
             begin = session.wait_started
         try:
             started = begin()
+            trace.point("started again")
             running = store.load(container_id).replace(status=RUNNING, started_ns=started.started_ns)
             store.save(running)
         except BaseException:
@@ -80,6 +85,8 @@ def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         record = current(store, container_id)
+        if record.status == CREATING:
+            raise Conflict(f"wait for container {record.name}: it is being made")
         if record.status not in ALIVE:
             break
         left_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)

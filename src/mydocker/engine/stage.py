@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import Mount, Process, Spec
 
 #: What a clean-up started by the monitor inherits; never the caller's environment, which may hold secrets.
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", **trace.environment()}
 _CLEAN_UP = "from mydocker.engine.cleanup import main; main()"
 
 
@@ -83,6 +84,7 @@ def run_exec_stage(order: ExecStage) -> NoReturn:
     """Start the process and become its monitor. Never returns; failures go to the client."""
     try:
         become_monitor("mydocker exec")
+        trace.point("exec stage began")
         _make_exec(order)
     except BaseException as error:
         sync_failure(order.client, error)
@@ -108,6 +110,7 @@ def _make_container(order: ContainerStage) -> NoReturn:
     outside, inside = _open_stdio(tty=config["tty"], interactive=config["interactive"])
     directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = _listen(directory_fd)
+    trace.point("listening")
     with ExitStack() as undo:
         created = create(
             order.spec, f"{directory}/{paths.BUNDLE}/rootfs", root_mount=order.root_mount, stdio=inside,
@@ -141,6 +144,7 @@ def _make_exec(order: ExecStage) -> NoReturn:
         ExecOrder(
             process=order.process, namespaces=order.namespaces, init_pidfd=order.init_pidfd, stdio=inside, user=order.user),
         Cgroup.open(order.cgroups_path))
+    trace.point("cloned exec")
     _execute_monitor(
         created, directory_fd, order.container_id, outside, order.client, order.client_flags, ["--start"], [],
         accounting=False)

@@ -14,9 +14,9 @@ import errno
 import fcntl
 import os
 
-from mydocker.base import files, ids, paths
+from mydocker.base import files, ids, paths, trace
 from mydocker.base.clock import format_local
-from mydocker.base.errors import Conflict, NotFound
+from mydocker.base.errors import Conflict, Corrupt, NotFound
 from mydocker.base.locks import DirectoryLock, lock_directory
 from mydocker.base.record import Record
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 _VERSION = 1
+#: The way out for a container of which the engine cannot tell what it is.
+BROKEN_HINT = "`mydocker rm -f` removes the container"
 
 
 class ContainerRecord(Record):
@@ -70,7 +72,9 @@ class ContainerRecord(Record):
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> ContainerRecord:
-        """Return the record of a config.json; keys that are not ours are left out."""
+        """Return the record of a config.json; keys that are not ours are left out. Raises KeyError, TypeError, ValueError."""
+        if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
+            raise TypeError("no object with a config")
         values = {key: document[key] for key in cls._fields if key in document}
         values["pid"] = int(values["pid"]) if values.get("pid") else None
         values["layers"] = tuple(values.get("layers", ()))
@@ -114,6 +118,7 @@ class Store:
             journal_fd = self._open_journal(container_id)
             if journal_fd < 0:
                 continue
+            trace.point("made journal entry")
             directory = self.layout.container(container_id)
             try:
                 os.mkdir(directory, 0o700)
@@ -142,6 +147,10 @@ class Store:
             return -1
         return fd
 
+    def is_journalled(self, container_id: str) -> bool:
+        """Tell whether the container is still being made, or was when its maker was killed."""
+        return os.path.exists(f"{self.layout.creating}/{container_id}")
+
     def end_journal(self, container_id: str) -> None:
         """Remove the journal entry: the container is whole, or wholly gone. Idempotent."""
         _unlink(f"{self.layout.creating}/{container_id}")
@@ -160,6 +169,7 @@ class Store:
                         f"name {name} is in use by container {holder}",
                         hint="choose another, or remove that one with `mydocker rm`") from None
                 continue
+            trace.point("linked name")
             self._link_run(name, container_id)
             return
         raise Conflict(f"name {name} cannot be claimed: others claim and release it all the time")
@@ -176,27 +186,48 @@ class Store:
             return ""
 
     def _link_run(self, name: str, container_id: str) -> None:
-        """Show the container at the seed's place, replacing what an earlier boot or crash left."""
-        temporary = f"{self.layout.run}/.{name}.{os.getpid()}.tmp"
-        _unlink(temporary)
-        os.symlink(self.layout.container(container_id), temporary)
-        os.rename(temporary, self.layout.run_link(name))
+        """Show the container at the seed's place, replacing what an earlier boot or crash left.
+
+        The name is claimed, so whoever is in the way is gone or at the same. Without a temporary file
+        there is none that a kill could leave.
+        """
+        target = self.layout.container(container_id)
+        while True:
+            try:
+                os.symlink(target, self.layout.run_link(name))
+                return
+            except FileExistsError:
+                if self._run_target(name) == target:
+                    return
+                _unlink(self.layout.run_link(name))
+
+    def _run_target(self, name: str) -> str:
+        try:
+            return os.readlink(self.layout.run_link(name))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):  # EINVAL: not a link, so not ours
+                return ""
+            raise
 
     def ensure_run_links(self) -> None:
-        """Put back the run directory's links after a reboot emptied it."""
-        for name in os.listdir(self.layout.names):
-            if not os.path.islink(self.layout.run_link(name)) and (container_id := self.id_of_name(name)):
+        """Put back the run directory's links after a reboot emptied it, and remove those that lead nowhere."""
+        # In this order: of a name that comes or goes meanwhile the link is not seen without the name.
+        links = set(os.listdir(self.layout.run))
+        names = set(os.listdir(self.layout.names))
+        for name in names - links:
+            if container_id := self.id_of_name(name):
                 self._link_run(name, container_id)
+        for name in links - names:
+            target = self._run_target(name)
+            if target.startswith(f"{self.layout.containers}/") and not self.id_of_name(name) and not os.path.isdir(target):
+                _unlink(self.layout.run_link(name))
 
     def release_name(self, name: str, container_id: str) -> None:
         """Remove a name and its run link, if they are this container's. Idempotent."""
         if self.id_of_name(name) == container_id:
             _unlink(self.layout.name(name))
-        try:
-            if os.readlink(self.layout.run_link(name)) == self.layout.container(container_id):
-                _unlink(self.layout.run_link(name))
-        except FileNotFoundError:
-            pass
+        if self._run_target(name) == self.layout.container(container_id):
+            _unlink(self.layout.run_link(name))
 
     def id_of_name(self, name: str) -> str:
         """Return the id that a name leads to, or ''."""
@@ -231,8 +262,13 @@ class Store:
 
     def load(self, container_id: str) -> ContainerRecord:
         """Return a container's record. Raises NotFound, Corrupt."""
+        path = f"{self.layout.container(container_id)}/{paths.RECORD}"
         try:
-            return ContainerRecord.from_document(files.load_json(f"{self.layout.container(container_id)}/{paths.RECORD}"))
+            return ContainerRecord.from_document(files.load_json(path))
+        except (KeyError, TypeError, ValueError) as error:
+            raise Corrupt(f"read {path}: it is not a container's record: {error}", hint=BROKEN_HINT) from error
+        except Corrupt as error:
+            raise Corrupt(error.message, hint=BROKEN_HINT) from error
         except FileNotFoundError:
             raise NotFound(f"no container {container_id}", hint="`mydocker ps` lists those there are") from None
 
@@ -257,6 +293,7 @@ class Store:
         """
         trash = f"{self.layout.trash}/container@{container_id}@{name}@{ids.new_unique()}"
         os.rename(self.layout.container(container_id), trash)
+        trace.point("renamed to trash")
         self.release_name(name, container_id)
         self.end_journal(container_id)
         return trash

@@ -40,6 +40,7 @@ class Staging:
     """What one command has taken in so far. `close` lets go of all that was not published."""
 
     def __init__(self, layout: Layout) -> None:
+        layers.sweep(layout)  # what commands left that were killed where we are now
         self._layout = layout
         self._blobs: list[NewBlob] = []
         self._unpacked: list[tuple[str, Ingested]] = []

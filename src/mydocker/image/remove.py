@@ -13,7 +13,7 @@ from mydocker.base.errors import Conflict
 from mydocker.base.record import Record
 from mydocker.base.trace import point
 from mydocker.oci.reference import parse
-from mydocker.storage import blobs, layers, refs, trash
+from mydocker.storage import blobs, layers, mountpoints, refs, trash
 
 from . import hostimage, index
 
@@ -56,8 +56,9 @@ def remove(layout: Layout, descriptor: Descriptor, *, reference: str, force: boo
         if not is_last:
             return RemovedImage(untagged=untagged, deleted=()), refs.Marks(blobs=frozenset(), layers=frozenset())
         lost, needed = refs.mark_images(layout, mine), refs.mark_images(layout, manifests)
+        # Besides its own, layers that got their names but never an image: whoever made them was killed in between.
         return RemovedImage(untagged=untagged, deleted=(digest,)), refs.Marks(
-            blobs=lost.blobs - needed.blobs, layers=lost.layers - needed.layers
+            blobs=lost.blobs - needed.blobs, layers=(lost.layers | layers.chains(layout)) - needed.layers
         )
 
     removed, _ = index.update(layout, change, then=lambda result: _sweep_locked(layout, result[1]))
@@ -101,7 +102,7 @@ def collect(layout: Layout) -> None:
 
 def _collect_locked(layout: Layout, needed: refs.Marks) -> None:
     keep = {chain_id.rpartition(":")[2] for chain_id in needed.layers | refs.container_layers(layout)}
-    keep.add(hostimage.ensure_hide_layer(layout))
+    keep |= {hostimage.ensure_hide_layer(layout), mountpoints.NAME}
     for name in os.listdir(layout.layers):
         if name.startswith(".") or name in keep:
             continue

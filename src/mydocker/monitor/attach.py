@@ -101,23 +101,25 @@ class Session:
     def wait_started(self) -> StartedRecord:
         """Wait until the command runs; raises as `start` does."""
         while self.started is None:
-            if self.failure is not None:
-                raise self.failure
-            if self.exit is not None:
-                raise self.exit.error() or Unavailable(
-                    f"start the container: it ended with exit code {self.exit.exit_code} before its command ran")
+            self._raise_end()
             event = self._take(self._receive())
             if event is not None:
                 self._queued.append(event)
         return self.started
+
+    def _raise_end(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if self.exit is not None:
+            raise self.exit.error() or Unavailable(
+                f"start the container: it ended with exit code {self.exit.exit_code} before its command ran")
 
     def ping(self) -> None:
         """Wait until the monitor is there and answers. Raises what was reported instead, or Unavailable."""
         answered = self._pongs
         self._tell(protocol.MSG_PING)
         while self._pongs == answered:
-            if self.failure is not None:
-                raise self.failure
+            self._raise_end()
             event = self._take(self._receive())
             if event is not None:
                 self._queued.append(event)

@@ -113,7 +113,7 @@ def parse_exit(text: bytes, *, source: str = "exit record") -> ExitRecord:
             error_message=fields.get("error_message"),
         )
     except (KeyError, ValueError) as error:
-        raise Corrupt(f"read {source}: {error}") from error
+        raise Corrupt(f"read {source}: it is not an exit record, or cut: {error}") from error
 
 
 def parse_started(text: bytes, *, source: str = "started record") -> StartedRecord:
@@ -124,7 +124,7 @@ def parse_started(text: bytes, *, source: str = "started record") -> StartedReco
             pid=int(fields["pid"]), start_time=int(fields["start_time"]), started_ns=int(fields["started_ns"]),
         )
     except (KeyError, ValueError) as error:
-        raise Corrupt(f"read {source}: {error}") from error
+        raise Corrupt(f"read {source}: it is not a start record, or cut: {error}") from error
 
 
 def parse_started_message(payload: bytes) -> StartedRecord:

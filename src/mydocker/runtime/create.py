@@ -13,7 +13,7 @@ import _socket
 import os
 from contextlib import ExitStack
 
-from mydocker.base import log
+from mydocker.base import log, trace
 from mydocker.base.errors import Unsupported
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
@@ -59,6 +59,7 @@ def create(
     with ExitStack() as undo:
         cgroup = Cgroup.create(linux.get("cgroupsPath", f"/mydocker/{container_id}"), linux.get("resources", {}))
         undo.callback(cgroup.remove)
+        trace.point("made cgroup")
         order = plan_init(spec, root_path, root_mount, stdio, user, start_fd, cgroup)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)

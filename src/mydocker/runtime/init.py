@@ -13,7 +13,7 @@ import fcntl
 import os
 import struct
 
-from mydocker.base import files
+from mydocker.base import files, trace
 from mydocker.base.errors import Denied, MydockerError, Unsupported
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
@@ -71,6 +71,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     """The steps, in order. Raises what goes wrong."""
     spec = order.spec
     process = spec["process"]
+    trace.point("init began")
     hide_from_ptrace()
     enter_cgroup_namespace(order.namespaces)
     os.setsid()
@@ -85,6 +86,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     make_working_directory(root, process["cwd"])
     set_stdio(root, process, order, credentials, channel)
     seal_root(root, spec)
+    trace.point("init made root")
     pivot_into(root)
     set_process_limits(process)
     execute_last_stage(process, credentials, channel.fileno(), order.start_fd)

@@ -46,6 +46,11 @@ def is_there(layout: Layout, chain_id: str) -> bool:
     return os.path.isdir(layout.layer(chain_id))
 
 
+def chains(layout: Layout) -> set[str]:
+    """Return the chain ids of all unpacked layers; what else is there (hide layers, mount points) has no such name."""
+    return {f"sha256:{name}" for name in os.listdir(layout.layers) if len(name) == 64}
+
+
 def size_bytes(layout: Layout, chain_id: str) -> int:
     """Return the size of a layer's files as counted when it was unpacked; 0 when it is not there."""
     try:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Deeper directories are moved up before they are emptied, so depth costs no descriptors.
 _MAX_DEPTH = 48
+#: How often somebody may have put something into a directory that was just emptied.
+_MAX_LATE = 100
 
 
 def discard(layout: Layout, path: str) -> None:
@@ -75,18 +77,29 @@ def _remove_directory(parent_fd: int, name: bytes) -> None:
         return
     try:
         device = os.fstat(top_fd).st_dev
+        late = 0
         # Emptying moves what is too deep up into the top directory: repeat until nothing was.
         while True:
             before = moved
             moved = _empty(top_fd, top_fd, device, 1, moved)
-            if moved == before:
-                break
+            if moved == before and _is_removed(parent_fd, name, is_last=late == _MAX_LATE):
+                return
+            # A monitor that is about to end writes a file or two into its directory, wherever that is now.
+            late += moved == before
     finally:
         os.close(top_fd)
+
+
+def _is_removed(parent_fd: int, name: bytes, *, is_last: bool) -> bool:
     try:
         os.rmdir(name, dir_fd=parent_fd)
     except FileNotFoundError:
         pass
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY or is_last:
+            raise
+        return False
+    return True
 
 
 def _empty(directory_fd: int, top_fd: int, device: int, depth: int, moved: int) -> int:

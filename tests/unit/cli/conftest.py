@@ -49,6 +49,7 @@ class FakeContainers:
     def __init__(self, engine: FakeEngine) -> None:
         self.engine = engine
         self.known: list[FakeContainer] = []
+        self.broken: list[Exception] = []
 
     def get(self, reference: str) -> FakeContainer:
         for container in self.known:
@@ -56,7 +57,12 @@ class FakeContainers:
                 return container
         raise NotFound(f"no container {reference}", hint="mydocker ps shows what there is")
 
-    def list(self, all: bool = True) -> list[FakeContainer]:
+    def remove(self, reference: str, *, force: bool = False) -> None:
+        self.get(reference).remove(force=force)
+
+    def list(self, all: bool = True, on_error: Any = None) -> list[FakeContainer]:
+        for error in self.broken:
+            on_error(error)
         return list(self.known)
 
     def _new(self, verb: str, image: str, argv: Any, options: dict[str, Any]) -> FakeContainer:

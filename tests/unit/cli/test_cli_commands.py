@@ -198,6 +198,13 @@ def test_rm_by_force_does_not_mind_what_is_gone(mydocker: Any) -> None:
     assert mydocker("rm", "gone")[0] == 125
 
 
+def test_ps_shows_the_others_beside_a_container_that_cannot_be_read(mydocker: Any, engine: Any) -> None:
+    engine.add("a")
+    engine.containers.broken.append(errors.Corrupt("read /root/container/1/exit: cut", hint="h"))
+    code, out, err = mydocker("ps", "-q")
+    assert (code, out, err) == (125, "1234567890\n", "mydocker: read /root/container/1/exit: cut; h\n")
+
+
 def test_restart_starts_what_had_ended_already(mydocker: Any, engine: Any) -> None:
     engine.add("a")
     engine.answers["stop"] = errors.AlreadyInState("a is not running")

@@ -5,6 +5,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from mydocker.base.errors import Corrupt
     from mydocker.engine.containers import Container
 
     from ..context import Context
@@ -20,7 +21,9 @@ _HEADERS = {"CreatedAt": "CREATED AT", "ExitCode": "EXIT CODE", "OomKilled": "OO
 def run(context: Context) -> int:
     """List containers, the youngest first."""
     arguments = context.arguments
-    containers = context.engine.containers.list(all=True)
+    broken: list[Corrupt] = []
+    containers = context.engine.containers.list(all=True, on_error=broken.append)
+    code = max([context.report(error) for error in broken], default=0)  # and on with those that can be read
     if arguments["filter"] or arguments["running"]:
         from ..filters import parse_filters
 
@@ -34,12 +37,12 @@ def run(context: Context) -> int:
     if arguments["quiet"]:
         for container in containers:
             context.output.line(container.id)
-        return 0
+        return code
     from ..format import write_items
 
     items = [describe(container, whole=arguments["no_trunc"]) for container in containers]
     write_items(context.output, arguments["format"], _COLUMNS, items, _HEADERS)
-    return 0
+    return code
 
 
 def describe(container: Container, *, whole: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def run(context: Context) -> int:
 
     def remove(name: str) -> str | None:
         try:
-            context.engine.containers.get(name).remove(force=force)
+            context.engine.containers.remove(name, force=force)
         except NotFound:
             if not force:
                 raise
