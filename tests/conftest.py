@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from mydocker.base.errors import Unsupported
 from mydocker.linux import syscalls
 from mydocker.linux.cgroup.group import can_limit_swap
 from mydocker.linux.cgroup.hierarchy import hierarchy
+from mydocker.linux.libseccomp import Library
 
 #: Where tests keep state: a real file system, because overlayfs takes no upper directory on some others.
 SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
@@ -131,6 +133,14 @@ def _probe_root_is_plain() -> str:
         os.close(fd)
 
 
+def _probe_libseccomp() -> str:
+    try:
+        Library()
+    except Unsupported as error:
+        return error.message
+    return ""
+
+
 _PROBES: dict[str, Callable[[], str]] = {
     "root": _probe_root,
     "cgroup1": _probe_cgroup(("v1", "hybrid")),
@@ -147,6 +157,8 @@ _PROBES: dict[str, Callable[[], str]] = {
     "host_image": lambda: _probe_root_is_plain() or _probe_overlay("/"),
     "netns": _probe_netns,
     "host": _probe_host,
+    "libseccomp": _probe_libseccomp,
+    "x86_64": lambda: "" if os.uname().machine == "x86_64" else f"this machine is {os.uname().machine}",
 }
 _PROGRAMS = ("busybox", "nft", "ip", "docker", "podman", "crun", "runc", "skopeo", "umoci", "gcc", "strace", "git")
 

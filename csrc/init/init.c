@@ -319,19 +319,22 @@ static void raise_ambient(const struct stage *stage) {
             check(stage, sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0), "raise an ambient capability");
 }
 
-// Without no_new_privs a filter needs CAP_SYS_ADMIN, so it is loaded while all capabilities are
-// there, and its profile must allow capset and prctl. With it the filter comes last of all.
+// The filter comes last of all, so execve is the only call that a profile must allow. Without
+// no_new_privs loading it takes CAP_SYS_ADMIN, which is therefore kept until execve drops it: what
+// that call gives depends on the inheritable, ambient and bounding sets and on the user, not on what
+// is permitted or effective before it (capabilities(7), "Transformation of capabilities during
+// execve"). With no_new_privs, where it may depend on them, nothing is kept.
 static void drop_privileges(const struct stage *stage) {
     const struct plan *plan = stage->plan;
     int locked = plan->flags & PLAN_NO_NEW_PRIVS;
-    if (!locked)
-        load_filter(stage);
-    set_capabilities(stage, plan->effective, plan->permitted, plan->inheritable);
+    uint64_t kept = 0;
+    if (plan->flags & PLAN_SECCOMP && !locked)
+        kept = permitted_now(stage) & 1ULL << CAP_SYS_ADMIN;
+    set_capabilities(stage, plan->effective | kept, plan->permitted | kept, plan->inheritable);
     raise_ambient(stage);
-    if (locked) {
+    if (locked)
         check(stage, sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
-        load_filter(stage);
-    }
+    load_filter(stage);
 }
 
 static void run_command(const struct stage *stage) {

@@ -9,6 +9,7 @@
       creating/<id>                    an empty file while container/<id> is being made or removed: the crash journal
       name/<name> -> ../container/<id>
       volume/<name>/  network/<name>.json
+      seccomp/<key>                    a compiled filter, see runtime/seccomp.py; a cache: may be removed at any time
       trash/<unique>                   renamed here first, then deleted; any command may finish that
     <run>/<name> -> <root>/container/<id>    MYDOCKER_RUN, or /run/mydocker for the default root, or <root>/run
 """
@@ -86,6 +87,11 @@ class Layout:
     def volumes(self) -> str:
         """The directory of named volumes."""
         return f"{self.root}/volume"
+
+    @property
+    def seccomp(self) -> str:
+        """The cache of compiled seccomp filters."""
+        return f"{self.root}/seccomp"
 
     def layer(self, chain_id: str) -> str:
         """The directory of one unpacked layer; `chain_id` is `sha256:<hex>`. Its files are in `diff/`."""

@@ -109,7 +109,7 @@ def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRe
     trace.point("made exec directory")
     flags = 0 if request.detach else WANTS_STDOUT | WANTS_STDERR | IS_OWNER | (WANTS_STDIN if request.interactive else 0)
     try:
-        session = _start(starter, record, spec, request, directory, flags)
+        session = _start(starter, record, spec, request, directory, flags, store.layout.seccomp)
         session.own(lambda: recover.remove_tree(directory))
         try:
             session.wait_started()
@@ -124,7 +124,7 @@ def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRe
 
 
 def _start(
-    starter: Starter, record: ContainerRecord, spec: Spec, request: ExecRequest, directory: str, flags: int
+    starter: Starter, record: ContainerRecord, spec: Spec, request: ExecRequest, directory: str, flags: int, seccomp_cache: str
 ) -> LiveSession:
     identity = identity_of(record)
     pidfd = open_pidfd(identity) if identity else None
@@ -137,7 +137,7 @@ def _start(
             container_id=record.id, directory=directory, cgroups_path=recover.cgroups_path(record.id),
             process=build_exec_process(spec, request), namespaces=namespaces_to_join(spec), init_pidfd=pidfd,
             user=request.user or record.config["user"], interactive=request.interactive, client=theirs,
-            client_flags=flags))
+            client_flags=flags, seccomp=spec.get("linux", {}).get("seccomp"), seccomp_cache=seccomp_cache))
     except BaseException:
         session.close()
         raise

@@ -12,6 +12,7 @@ from mydocker.linux import caps
 from mydocker.oci.runtime_spec import SPEC_VERSION
 
 from .request import CPU_PERIOD_US, ContainerConfig
+from .seccomp import build_seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -136,13 +137,16 @@ def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:
 def build_linux(config: ContainerConfig, container_id: str) -> Linux:
     """Return the `linux` section."""
     kinds = ["pid", "mount", "ipc", "uts", "cgroup"] + ([] if config.network == "host" else ["network"])
-    return {
+    linux: Linux = {
         "namespaces": [{"type": kind} for kind in kinds],
         "cgroupsPath": f"/mydocker/{container_id}",
         "resources": build_resources(config),
         "maskedPaths": list(MASKED_PATHS),
         "readonlyPaths": list(READONLY_PATHS),
     }
+    if seccomp := build_seccomp("", caps.DEFAULT):
+        linux["seccomp"] = seccomp
+    return linux
 
 
 def build_resources(config: ContainerConfig) -> Resources:

@@ -25,6 +25,7 @@ from mydocker.runtime import sync
 from mydocker.runtime.create import Created, create, kill_and_reap
 from mydocker.runtime.exec import ExecOrder, enter
 from mydocker.runtime.plan import program_path
+from mydocker.runtime.seccomp import prepare_filter
 
 from .lifecycle import CREATED
 from .store import ContainerRecord, Store
@@ -33,7 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from mydocker.oci.runtime_spec import Mount, Process, Spec
+    from mydocker.oci.runtime_spec import Mount, Process, Seccomp, Spec
 
 #: What a clean-up started by the monitor inherits; never the caller's environment, which may hold secrets.
 _ENVIRONMENT = {
@@ -68,6 +69,8 @@ class ExecStage(Record):
     interactive: bool
     client: _socket.socket
     client_flags: int
+    seccomp: Seccomp | None = None
+    seccomp_cache: str = ""
 
 
 def run_container_stage(order: ContainerStage) -> NoReturn:
@@ -114,7 +117,7 @@ def _make_container(order: ContainerStage) -> NoReturn:
     with ExitStack() as undo:
         created = create(
             order.spec, f"{directory}/{paths.BUNDLE}/rootfs", root_mount=order.root_mount, stdio=inside,
-            user=config["user"], container_id=record.id)
+            user=config["user"], container_id=record.id, seccomp_cache=order.store.layout.seccomp)
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         trace.point("cloned init")
@@ -142,7 +145,8 @@ def _make_exec(order: ExecStage) -> NoReturn:
     directory_fd = os.open(order.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     created = enter(
         ExecOrder(
-            process=order.process, namespaces=order.namespaces, init_pidfd=order.init_pidfd, stdio=inside, user=order.user),
+            process=order.process, namespaces=order.namespaces, init_pidfd=order.init_pidfd, stdio=inside, user=order.user,
+            seccomp=prepare_filter(order.seccomp, order.seccomp_cache)),
         Cgroup.open(order.cgroups_path))
     trace.point("cloned exec")
     _execute_monitor(

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
         rlimits: list[Rlimit]
         noNewPrivileges: bool
         oomScoreAdj: int
+        apparmorProfile: str
+        selinuxLabel: str
 
     class Root(TypedDict, total=False):
         path: str
@@ -101,6 +103,27 @@ if TYPE_CHECKING:
         pids: Pids
         unified: dict[str, str]
 
+    class SeccompArg(TypedDict, total=False):
+        index: int
+        value: int
+        valueTwo: int
+        op: str
+
+    class SeccompRule(TypedDict, total=False):
+        names: list[str]
+        action: str
+        errnoRet: int
+        args: list[SeccompArg]
+
+    class Seccomp(TypedDict, total=False):
+        defaultAction: str
+        defaultErrnoRet: int
+        architectures: list[str]
+        flags: list[str]
+        listenerPath: str
+        listenerMetadata: str
+        syscalls: list[SeccompRule]
+
     class Linux(TypedDict, total=False):
         namespaces: list[Namespace]
         devices: list[Device]
@@ -110,6 +133,8 @@ if TYPE_CHECKING:
         maskedPaths: list[str]
         readonlyPaths: list[str]
         sysctl: dict[str, str]
+        seccomp: Seccomp
+        mountLabel: str
 
     class Spec(TypedDict, total=False):
         ociVersion: str

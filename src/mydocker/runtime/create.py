@@ -24,6 +24,7 @@ from mydocker.linux.process import signal_pidfd
 from . import plan, sync
 from .init import InitOrder, run_init
 from .rootfs import plan_rootfs
+from .seccomp import Filter, prepare_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,21 +47,23 @@ class Created(Record):
 
 def create(
     spec: Spec, root_path: str, *, root_mount: Mount | None = None, stdio: tuple[int, int, int] | None = None,
-    user: str | None = None, start_fd: int = -1, container_id: str = "",
+    user: str | None = None, start_fd: int = -1, container_id: str = "", seccomp_cache: str = "",
 ) -> Created:
     """Clone the container's init and set it on its way.
 
     `root_path` is the rootfs directory, `root_mount` what to mount there first; `stdio` are the
-    descriptors for 0, 1, 2 unless the process wants a terminal; `user` is looked up in the container.
+    descriptors for 0, 1, 2 unless the process wants a terminal; `user` is looked up in the container;
+    `seccomp_cache` is a directory for compiled filters (seccomp.py).
     The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
     """
     linux = spec.get("linux", {})
     plan.last_stage_fd()
+    seccomp = prepare_filter(linux.get("seccomp"), seccomp_cache)
     with ExitStack() as undo:
         cgroup = Cgroup.create(linux.get("cgroupsPath", f"/mydocker/{container_id}"), linux.get("resources", {}))
         undo.callback(cgroup.remove)
         trace.point("made cgroup")
-        order = plan_init(spec, root_path, root_mount, stdio, user, start_fd, cgroup)
+        order = plan_init(spec, root_path, root_mount, stdio, user, start_fd, cgroup, seccomp)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         # The cgroup namespace is left to the init: see `enter_cgroup_namespace`.
@@ -77,7 +80,7 @@ def create(
 
 def plan_init(
     spec: Spec, root_path: str, root_mount: Mount | None, stdio: tuple[int, int, int] | None, user: str | None,
-    start_fd: int, cgroup: Cgroup,
+    start_fd: int, cgroup: Cgroup, seccomp: Filter,
 ) -> InitOrder:
     """Decide everything that can be decided before the fork.
 
@@ -93,7 +96,7 @@ def plan_init(
     return InitOrder(
         spec=spec, root_path=root_path, root_mount=root_mount,
         operations=tuple(plan_rootfs(spec, v1_hierarchies=v1_hierarchies, has_v2=bool(cgroup.v2))),
-        namespaces=_namespace_flags(spec), stdio=stdio, user=user, start_fd=start_fd,
+        namespaces=_namespace_flags(spec), stdio=stdio, user=user, start_fd=start_fd, seccomp=seccomp,
     )
 
 

@@ -28,6 +28,7 @@ from .init import (
     report_and_exit,
     set_process_limits,
 )
+from .seccomp import Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class ExecOrder(Record):
     init_pidfd: int
     stdio: tuple[int, int, int] | None
     user: str | None = None
+    seccomp: Filter = Filter()
 
 
 def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
@@ -88,7 +90,7 @@ def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
                 os.fchown(fd, credentials.uid, credentials.gid)
             os.dup2(fd, target)
         set_process_limits(order.process)
-        execute_last_stage(order.process, credentials, channel.fileno())
+        execute_last_stage(order.process, credentials, channel.fileno(), order.seccomp)
     except BaseException as error:
         report_and_exit(channel, error)
 

@@ -21,6 +21,7 @@ from mydocker.linux import syscalls as sc
 from . import console, sync
 from .plan import Credentials, last_stage_fd, open_sealed, pack_plan
 from .rootfs import Operation, Rootfs, mount_root, set_attributes
+from .seccomp import Filter
 from .users import resolve_user
 
 TYPE_CHECKING = False
@@ -54,6 +55,7 @@ class InitOrder(Record):
     stdio: tuple[int, int, int] | None
     user: str | None = None
     start_fd: int = -1
+    seccomp: Filter = Filter()
 
 
 def run_init(order: InitOrder, channel: _socket.socket) -> NoReturn:
@@ -89,7 +91,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     trace.point("init made root")
     pivot_into(root)
     set_process_limits(process)
-    execute_last_stage(process, credentials, channel.fileno(), order.start_fd)
+    execute_last_stage(process, credentials, channel.fileno(), order.seccomp, order.start_fd)
 
 
 def hide_from_ptrace() -> None:
@@ -250,10 +252,13 @@ def set_rlimit(limit: Rlimit) -> None:
     resource.setrlimit(getattr(resource, limit["type"]), (limit["soft"], limit["hard"]))
 
 
-def execute_last_stage(process: Process, credentials: Credentials, sync_fd: int, start_fd: int = -1) -> NoReturn:
+def execute_last_stage(
+    process: Process, credentials: Credentials, sync_fd: int, seccomp: Filter, start_fd: int = -1
+) -> NoReturn:
     """Hand over to the last stage (csrc/init/init.c), which becomes the user and then the command."""
     plan_fd = open_sealed("mydocker-plan", pack_plan(
-        with_home(process, credentials), credentials, sync_fd=sync_fd, start_fd=start_fd))
+        with_home(process, credentials), credentials, sync_fd=sync_fd, start_fd=start_fd,
+        filters=seccomp.program, filter_flags=seccomp.flags))
     for fd in (plan_fd, sync_fd, start_fd):
         if fd >= 0:
             os.set_inheritable(fd, True)
