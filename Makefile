@@ -30,7 +30,7 @@ bench: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/budget/bench.py $(BENCH)
 
 lint: $(VENV)/.lint $(VENV)/.test
-	$(BIN)/ruff check src tests tools/*-rootfs tools/run-tests
+	$(BIN)/ruff check src tests examples tools/*-rootfs tools/run-tests
 	$(BIN)/mypy
 	@for file in $(C_SOURCES); do \
 		echo "gcc -Wall -Wextra -Werror $$file"; \

@@ -63,21 +63,16 @@ def parse_detach_keys(text: str) -> bytes:
     return bytes(found)
 
 
-def console_size(*, tty: bool) -> dict[str, tuple[int, int]]:
-    """Return the engine's keyword for the size of this terminal: what a program inside sees from its first instant on.
-
-    Nothing without `tty`, or where neither input nor output is a terminal.
-    """
-    if not tty:
-        return {}
+def console_size() -> tuple[int, int] | None:
+    """Return (rows, columns) of this terminal, for the one inside to have from its first instant on; None where none is."""
     from mydocker.linux.pty import window_size
 
     for fd in (0, 1):
         try:
-            return {"console_size": window_size(fd)}
+            return window_size(fd)
         except OSError:
             continue  # no terminal
-    return {}
+    return None
 
 
 def relay(context: Context, session: LiveSession, *, tty: bool, interactive: bool, proxy: bool = True) -> int:
@@ -176,17 +171,17 @@ def attach(context: Context, container: Container, *, stdin: bool, proxy: bool) 
     """Connect to a container that runs, in the way it was made (terminal or not)."""
     tty, interactive = _shape(context, container, stdin)
     session = container.attach(stdin=interactive)
-    for rows, columns in console_size(tty=tty).values():
+    if tty and (size := console_size()):
         # The relay sets the true size at once. A change makes the program inside draw its prompt or screen again for who
         # comes back at the same size; docker does so, too.
-        session.resize(rows + 1, columns + 1)
+        session.resize(size[0] + 1, size[1] + 1)
     return relay(context, session, tty=tty, interactive=interactive, proxy=proxy)
 
 
 def start_attached(context: Context, container: Container, *, stdin: bool, proxy: bool) -> int:
     """Start a container and stay connected to it."""
     tty, interactive = _shape(context, container, stdin)
-    session = container.open_start(stdin=interactive, **console_size(tty=tty))
+    session = container.open_start(stdin=interactive, console_size=console_size() if tty else None)
     return relay(context, session, tty=tty, interactive=interactive, proxy=proxy)
 
 

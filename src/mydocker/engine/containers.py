@@ -17,13 +17,13 @@ from .sessions import LiveSession
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
+    from typing import Any, Unpack
 
     from mydocker.monitor.logs import LogLine
 
     from .creating import Creator
-    from .execs import ExecResult
-    from .request import ContainerConfig
+    from .execs import ExecOptions, ExecResult
+    from .request import ContainerConfig, Options
     from .store import ContainerRecord, Store
 
 
@@ -45,7 +45,7 @@ class Containers:
                 self._made = self._make_creator()
             return self._made
 
-    def create(self, image: str, argv: Iterable[str] = (), **options: Any) -> Container:
+    def create(self, image: str, argv: Iterable[str] = (), **options: Unpack[Options]) -> Container:
         """Make a container without starting it. Options are those of `mydocker run`, `-` written as `_`.
 
         Raises InvalidRequest, NotFound (image), Conflict (name), CommandNotFound, CommandNotExecutable, ...
@@ -56,7 +56,7 @@ class Containers:
 
     def run(
         self, image: str, argv: Iterable[str] = (), *, detach: bool = False, stdin: bytes | None = None,
-        timeout: float | None = None, **options: Any,
+        timeout: float | None = None, **options: Unpack[Options],
     ) -> Container:
         """Start a container; unless `detach`, give it `stdin` and wait for its end (`timeout` seconds at most).
 
@@ -67,7 +67,9 @@ class Containers:
             record, started = self._creator.create(_judge(image, argv, options), start=True)
             started.close()
             return Container(self, record)
-        session = self.open(image, argv, **({**options, "interactive": True} if stdin is not None else options))
+        if stdin is not None:
+            options["interactive"] = True
+        session = self.open(image, argv, **options)
         container = session.container
         assert container is not None
         try:
@@ -75,13 +77,13 @@ class Containers:
         except Timeout:
             container.kill()
             session.finish()
-            raise
+            raise Timeout(f"run container {container.name}: it did not end in {timeout} s and was killed") from None
         container.output = (stdout, stderr)
         container._record = observe(container._record, Facts(is_alive=False, exit=session.exit))
         session.finish()
         return container
 
-    def open(self, image: str, argv: Iterable[str] = (), **options: Any) -> LiveSession:
+    def open(self, image: str, argv: Iterable[str] = (), **options: Unpack[Options]) -> LiveSession:
         """Start a container attached: its live streams, and the duty to `finish` the session."""
         config = _judge(image, argv, options)
         flags = WANTS_STDOUT | WANTS_STDERR | IS_OWNER | (WANTS_STDIN if config.interactive else 0)
@@ -136,7 +138,7 @@ class Containers:
             return ending.finish_locked(self._store, record.id)
 
 
-def _judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> ContainerConfig:
+def _judge(image: str, argv: Iterable[str], options: Options) -> ContainerConfig:
     from .request import judge  # cold for whoever only looks
 
     return judge(image, argv, options)
@@ -320,18 +322,23 @@ class Container:
 
     def logs(
         self, *, follow: bool = False, tail: int | str | None = None, since: str | float | None = None,
-        until: str | float | None = None, timestamps: bool = False,
+        until: str | float | None = None,
     ) -> Iterator[LogLine]:
         """Yield the lines it wrote. `tail` is a count or "all"; `since`/`until` are times or ages (`10m`)."""
         from .logs import read_container_log  # cold
 
         return read_container_log(self._store, self._record, follow=follow, tail=tail, since=since, until=until)
 
-    def copy_logs(self, stdout_fd: int, stderr_fd: int, **options: Any) -> None:
+    def copy_logs(
+        self, stdout_fd: int, stderr_fd: int, *, follow: bool = False, tail: int | str | None = None,
+        since: str | float | None = None, until: str | float | None = None, timestamps: bool = False,
+    ) -> None:
         """Write its log to two descriptors, faster than `logs` could; options as there, and `timestamps`."""
         from .logs import copy_container_log  # cold
 
-        copy_container_log(self._store, self._record, stdout_fd, stderr_fd, **options)
+        copy_container_log(
+            self._store, self._record, stdout_fd, stderr_fd, follow=follow, tail=tail, since=since, until=until,
+            timestamps=timestamps)
 
     def attach(self, *, stdin: bool = False, output: bool = True) -> LiveSession:
         """Return a live session of its streams from now on. Raises Conflict when it does not run."""
@@ -364,11 +371,11 @@ class Container:
         except Timeout:
             session.kill()
             session.finish()
-            raise
+            raise Timeout(f"exec in container {self.name}: it did not end in {timeout} s and was killed") from None
         session.finish()
         return ExecResult(exit_code=ended.exit_code, stdout=stdout, stderr=stderr)
 
-    def open_exec(self, argv: Iterable[str], **options: Any) -> LiveSession:
+    def open_exec(self, argv: Iterable[str], **options: Unpack[ExecOptions]) -> LiveSession:
         """Run a command in it and return the live session: iterate `events()`, `write()`, `close_stdin()`, `finish()`."""
         from .execs import judge_exec, open_exec
 

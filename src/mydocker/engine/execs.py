@@ -27,11 +27,24 @@ from .stage import ExecStage
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from typing import TypedDict
 
     from mydocker.oci.runtime_spec import Process, Spec
 
     from .starting import Starter
     from .store import ContainerRecord, Store
+
+    class ExecOptions(TypedDict, total=False):
+        """Keywords of `container.open_exec`: the options of `mydocker exec`, `-` written as `_`."""
+
+        env: Mapping[str, str] | Iterable[str] | None
+        env_file: str | Iterable[str]
+        workdir: str
+        user: str
+        tty: bool
+        interactive: bool
+        detach: bool
+        console_size: tuple[int, int] | None
 
 
 class ExecRequest(Record):

@@ -14,7 +14,37 @@ from mydocker.base.units import parse_duration, parse_size
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any
+    from typing import Any, TypedDict
+
+    class Options(TypedDict, total=False):
+        """Keywords of `engine.containers.run`, `create` and `open`: the options of `mydocker run`, `-` written as `_`."""
+
+        name: str
+        tty: bool
+        interactive: bool
+        console_size: tuple[int, int] | None
+        rm: bool
+        memory: str | int
+        memory_swap: str | int
+        cpu_shares: int | str
+        cpus: float | str
+        cpuset_cpus: str
+        cpuset_mems: str
+        pids_limit: int | str
+        volume: str | Iterable[str] | Mapping[str, str]
+        env: Mapping[str, str] | Iterable[str]
+        env_file: str | Iterable[str]
+        workdir: str
+        user: str | int
+        hostname: str
+        network: str
+        label: str | Iterable[str] | Mapping[str, str]
+        entrypoint: str | Iterable[str]
+        read_only: bool
+        stop_signal: str | int
+        stop_timeout: float | str
+        log_opt: str | Iterable[str] | Mapping[str, str | int]
+        show: str | Iterable[str]
 
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
@@ -94,7 +124,7 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
             continue
         rule = _RULES.get(name)
         if rule is None:
-            raise InvalidRequest(f"unknown option {name}")
+            raise InvalidRequest(f"unknown option {name}", hint=f"options are {', '.join(sorted([*_RULES, 'env', 'env_file']))}")
         field, check = rule
         values[field] = check(value, name)
     for path in _words(options.get("env_file"), "env_file"):

@@ -93,6 +93,8 @@ def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
         try:
             with LiveSession.connect(control_socket(store, container_id)) as session:
                 code = session.wait(left_s).exit_code
+        except Timeout:
+            raise _too_long(record) from None
         except Unavailable:
             _wait_without_monitor(store, record, left_s)
             continue
@@ -110,9 +112,13 @@ def _wait_without_monitor(store: Store, record: ContainerRecord, left_s: float |
         return
     try:
         if not wait_pidfd(fd, left_s):
-            raise Timeout(f"wait for container {record.name}: it did not end in the time given")
+            raise _too_long(record)
     finally:
         os.close(fd)
+
+
+def _too_long(record: ContainerRecord) -> Timeout:
+    return Timeout(f"wait for container {record.name}: it did not end in the time given")
 
 
 def control_socket(store: Store, container_id: str) -> str:

@@ -22,7 +22,7 @@ from . import protocol
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import Literal
+    from typing import Literal, Self
 
     from .protocol import ExitRecord, StartedRecord
     from .relay import Detached
@@ -70,7 +70,7 @@ class Session:
         """The socket's descriptor, -1 when closed."""
         return self._socket.fileno()
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,11 +8,13 @@ if TYPE_CHECKING:
 
 def run(context: Context) -> int:
     """Create a container and print its id."""
-    from ..terminal import console_size
-
     arguments = context.arguments
     image, *argv = arguments.positionals
-    options = {**arguments.engine_options(), **console_size(tty=arguments["tty"])}
+    options = arguments.engine_options()
+    if arguments["tty"]:
+        from ..terminal import console_size
+
+        options["console_size"] = console_size()
     container = context.engine.containers.create(image, argv, **options)
     context.output.line(container.id)
     return 0

@@ -19,5 +19,5 @@ def run(context: Context) -> int:
 
     tty, interactive = arguments["tty"], arguments["interactive"]
     check_terminal(context, tty=tty, interactive=interactive)
-    session = container.open_exec(argv, interactive=interactive, **options, **console_size(tty=tty))
+    session = container.open_exec(argv, interactive=interactive, console_size=console_size() if tty else None, **options)
     return relay(context, session, tty=tty, interactive=interactive)

@@ -41,7 +41,7 @@ def plan_options(arguments: Arguments) -> dict[str, Any]:
     if arguments["tty"]:
         from ..terminal import console_size
 
-        options.update(console_size(tty=True))
+        options["console_size"] = console_size()
     if is_session:
         options.setdefault("rm", True)
     return options
