@@ -1,7 +1,7 @@
 """`--help` of everything, from the option table."""
 from __future__ import annotations
 
-from .options import GLOBAL_OPTIONS, VERBS, Option, Verb, options_of
+from .options import GLOBAL_OPTIONS, VERBS, Option, Verb, all_options_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def format_help() -> str:
 
 def format_verb_help(verb: Verb) -> str:
     """Return usage, purpose and options of one command."""
-    rows = options_of(verb.name)
+    rows = all_options_of(verb.name)
     head = " ".join(word for word in ("Usage: mydocker", verb.name, "[OPTIONS]" if rows else "", verb.usage) if word)
     lines = [head, "", verb.help]
     if rows:

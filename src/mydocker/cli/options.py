@@ -148,6 +148,7 @@ OPTIONS = (
            value="VAR", lands="env"),
     Option("exec", "env-file", "", "list", "Read environment variables from a file", value="FILE", lands="env_file"),
     Option("exec", "workdir", "w", "str", "Working directory of the command", value="DIR", lands="workdir"),
+    Option("exec", "privileged", "", "bool", "Give the command every capability", lands="privileged"),
     Option("exec", "user", "u", "str", "User of the command: NAME|UID[:GROUP|GID]", value="USER", lands="user"),
 
     Option("start", "attach", "a", "bool", "Show the container's output and pass its exit code on"),
@@ -201,6 +202,15 @@ OPTIONS = (
     Option("version info", "format", "f", "str", "Output as json or a Go template", value="FORMAT", default=""),
 )
 
+#: Names of the rows in rare_options.py: who types one of them has that file read.
+RARE = frozenset((
+    "annotation", "blkio-weight", "blkio-weight-device", "cap-add", "cap-drop", "cgroup-parent", "cgroupns", "cidfile",
+    "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "device", "device-cgroup-rule", "device-read-bps",
+    "device-read-iops", "device-write-bps", "device-write-iops", "domainname", "group-add", "init", "ipc", "kernel-memory",
+    "label-file", "memory-reservation", "memory-swappiness", "mount", "oom-kill-disable", "oom-score-adj", "pid",
+    "privileged", "pull", "runtime", "security-opt", "shm-size", "sysctl", "tmpfs", "ulimit", "userns", "uts",
+))
+
 #: Docker's two-word spellings: group -> word -> (verb, options put before what was typed).
 GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "container": {
@@ -227,5 +237,17 @@ def find_verb(name: str) -> Verb | None:
 
 
 def options_of(verb: str) -> list[Option]:
-    """Return the rows that a verb accepts, in the order of its help."""
+    """Return the rows of this table that a verb accepts."""
     return [option for option in OPTIONS if verb in option.verbs]
+
+
+def rare_options_of(verb: str) -> list[Option]:
+    """Return the rows of rare_options.py that a verb accepts."""
+    from .rare_options import RARE_OPTIONS  # cold
+
+    return [option for option in RARE_OPTIONS if verb in option.verbs]
+
+
+def all_options_of(verb: str) -> list[Option]:
+    """Return every row that a verb accepts, in the order of its help."""
+    return options_of(verb) + rare_options_of(verb)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from mydocker.base.errors import InvalidRequest
 
-from .options import GLOBAL_OPTIONS, GROUPS, VERBS, Option, Verb, find_verb, options_of
+from .options import GLOBAL_OPTIONS, GROUPS, RARE, VERBS, Option, Verb, find_verb, options_of, rare_options_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,14 +26,20 @@ class Arguments:
 
     def __init__(self, verb: Verb, rows: Iterable[Option]) -> None:
         self.verb = verb
-        self.rows = tuple(rows)
-        self.values: dict[str, Any] = {row.key: [] if row.kind == "list" else row.default for row in self.rows}
+        self.rows: tuple[Option, ...] = ()
+        self.values: dict[str, Any] = {}
+        self.add(list(rows))
         self.given: set[str] = set()
         self.positionals: list[str] = []
         self.help = False
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
+
+    def add(self, rows: list[Option]) -> None:
+        """Accept further options."""
+        self.rows += tuple(rows)
+        self.values.update((row.key, [] if row.kind == "list" else row.default) for row in rows)
 
     def engine_options(self) -> dict[str, Any]:
         """Return what was typed and lands at the engine, by the engine's keywords."""
@@ -94,7 +100,10 @@ class _Reader:
         self._see = see
         self._longs: dict[str, Option] = {}
         self._shorts: dict[str, Option] = {}
-        for row in arguments.rows:
+        self._add(arguments.rows)
+
+    def _add(self, rows: Iterable[Option]) -> None:
+        for row in rows:
             self._longs[row.name] = row
             self._longs.update((alias, row) for alias in row.aliases)
             if row.short:
@@ -118,7 +127,7 @@ class _Reader:
     def _read_option(self, word: str) -> None:
         is_double = word.startswith("--")
         name, equals, value = word[2 if is_double else 1:].partition("=")
-        row = self._longs.get(name)
+        row = self._longs.get(name) or self._find_rare(name)
         if row is not None:
             self._store(row, f"--{row.name}", value if equals else None)
         elif word in ("--help", "-help"):
@@ -128,6 +137,16 @@ class _Reader:
         else:
             self._read_cluster(word)
 
+    def _find_rare(self, name: str) -> Option | None:
+        if name in RARE:
+            self._add_rare()
+        return self._longs.get(name)
+
+    def _add_rare(self) -> None:
+        rows = [row for row in rare_options_of(self._arguments.verb.name) if row.name not in self._longs]
+        self._add(rows)
+        self._arguments.add(rows)
+
     def _read_cluster(self, word: str) -> None:
         rest = word[1:]
         while rest:
@@ -136,7 +155,8 @@ class _Reader:
             if row is None and letter == "h":
                 self._arguments.help = True
             elif row is None:
-                raise self._unknown(word if word[1] == letter else f"-{letter} in {word}")
+                raise self._unknown(word) if word[1] == letter else InvalidRequest(
+                    f"unknown option -{letter} in {word}", hint=f"see {self._see}")
             elif row.kind == "bool" and not rest.startswith("="):
                 self._store(row, f"-{letter}", None)
             else:
@@ -156,6 +176,7 @@ class _Reader:
         self._arguments.given.add(row.key)
 
     def _unknown(self, spelled: str) -> InvalidRequest:
+        self._add_rare()
         near = _near(spelled.lstrip("-"), self._longs, "--")
         return InvalidRequest(f"unknown option {spelled}", hint=near or f"see {self._see}")
 

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from .help import explain, spell
-from .options import GLOBAL_OPTIONS, GROUPS, VERBS, Option, options_of
+from .options import GLOBAL_OPTIONS, GROUPS, VERBS, Option, all_options_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def format_reference() -> str:
             continue
         usage = f"mydocker {verb.name} {verb.usage}".rstrip()
         parts += [f"\n## {verb.name}\n", f"`{usage}`\n", f"{verb.help}.\n"]
-        parts += _table(options_of(verb.name))
+        parts += _table(all_options_of(verb.name))
     parts += ["\n## Docker's two-word spellings\n", "| Typed | Means |", "|---|---|"]
     for group, words in GROUPS.items():
         parts += [f"| `mydocker {group} {word}` | `mydocker {' '.join([verb, *preset])}` |"

@@ -7,7 +7,6 @@ from mydocker.base import paths, trace
 from mydocker.base.errors import Conflict
 from mydocker.linux.cgroup.group import Cgroup
 
-from . import recover
 from .ending import current
 from .lifecycle import CREATING, PAUSED, RUNNING
 
@@ -33,7 +32,7 @@ def commit(
         if record.status == CREATING:
             raise Conflict(f"commit container {record.name}: it is still being made")
         if pause and record.status == RUNNING:
-            cgroup = Cgroup.open(recover.cgroups_path(container_id))
+            cgroup = Cgroup.open(record.cgroups_path)
             # If we are killed meanwhile, `ps` says why the container stands still, and `unpause` lets it go on.
             store.save(record.replace(status=PAUSED))
             undo.callback(store.save, record)

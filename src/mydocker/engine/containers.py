@@ -9,7 +9,7 @@ from mydocker.base.errors import Conflict, Corrupt, NotFound, Timeout
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
 
-from . import ending, recover
+from . import ending
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, require_running
 from .observe import Facts, observe
 from .sessions import LiveSession
@@ -290,7 +290,7 @@ class Container:
         with self._store.lock(self.id):
             record = ending.current(self._store, self.id)
             changed = record.replace(status=advance(record.status, event, name=record.name))
-            cgroup = Cgroup.open(recover.cgroups_path(self.id))
+            cgroup = Cgroup.open(record.cgroups_path)
             # Whatever stands still is recorded as paused, even if we are killed here: else nothing could wake it.
             if event == "pause":
                 self._store.save(changed)
@@ -353,7 +353,7 @@ class Container:
     def exec(
         self, argv: Iterable[str], *, env: Mapping[str, str] | Iterable[str] | None = None, workdir: str = "",
         user: str = "", tty: bool = False, stdin: bytes | None = None, timeout: float | None = None, detach: bool = False,
-        env_file: Iterable[str] = (),
+        env_file: Iterable[str] = (), privileged: bool = False,
     ) -> ExecResult:
         """Run a command in it and return its exit code and output; `detach` leaves it running.
 
@@ -362,7 +362,8 @@ class Container:
         from .execs import ExecResult
 
         session = self.open_exec(
-            argv, env=env, workdir=workdir, user=user, tty=tty, interactive=stdin is not None, detach=detach, env_file=env_file)
+            argv, env=env, workdir=workdir, user=user, tty=tty, interactive=stdin is not None, detach=detach, env_file=env_file,
+            privileged=privileged)
         if detach:
             session.close()
             return ExecResult(exit_code=0, stdout=b"", stderr=b"")

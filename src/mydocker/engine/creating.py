@@ -24,7 +24,7 @@ from .request import ContainerConfig
 from .sessions import LiveSession
 from .spec import ETC_FILES, build_spec, hostname_of, merge_env
 from .stage import ContainerStage
-from .store import Claim, ContainerRecord, Store
+from .store import Claim, ContainerRecord, Store, cgroups_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Creator:
         with ExitStack() as undo:
             undo.callback(claim.close)
             name = config.name or claim.id
-            undo.callback(self._discard, claim, name)
+            undo.callback(self._discard, claim, name, config)
             record, spec = self._prepare(claim, name, config, resolved)
             session = self.start_stage(
                 record, spec, claim.lock.fd, claim.journal_fd, start=start, client_flags=client_flags)
@@ -70,9 +70,9 @@ class Creator:
         claim.close()
         return record, session
 
-    def _discard(self, claim: Claim, name: str) -> None:
+    def _discard(self, claim: Claim, name: str, config: ContainerConfig) -> None:
         """Undo everything of a container that did not come to be."""
-        group.remove(recover.cgroups_path(claim.id))
+        group.remove(cgroups_path(config.cgroup_parent, claim.id))
         recover.remove_tree(self.store.discard(claim.id, name))
 
     def _prepare(

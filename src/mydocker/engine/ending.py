@@ -63,7 +63,7 @@ def finish_locked(store: Store, container_id: str) -> ContainerRecord | None:
     if record.status in ALIVE or record.status == CREATING:
         return record
     if not record.is_recorded_end:
-        group.remove(recover.cgroups_path(container_id))
+        group.remove(record.cgroups_path)
         trace.point("removed cgroup")
         if not record.config["rm"]:
             record = record.replace(is_recorded_end=True)
@@ -135,7 +135,7 @@ def kill_whole(record: ContainerRecord) -> None:
 
 def _thaw(record: ContainerRecord) -> None:
     try:
-        group.Cgroup.open(recover.cgroups_path(record.id)).thaw()
+        group.Cgroup.open(record.cgroups_path).thaw()
     except NotFound:
         pass  # it ended meanwhile, and somebody tidied up
 
@@ -207,8 +207,9 @@ def _remove_unreadable(store: Store, container_id: str, error: MydockerError) ->
     log.debug("remove unreadable", container=container_id, error=error)
     with store.lock(container_id):
         # Its processes are known by the cgroup that they are in, not by a pid that was stored.
-        group.remove(recover.cgroups_path(container_id))
-        recover.remove_tree(store.discard(container_id, recover.name_of(store, container_id)))
+        name, path = recover.remains_of(store, container_id)
+        group.remove(path)
+        recover.remove_tree(store.discard(container_id, name))
 
 
 def _remove_ended(store: Store, container_id: str, *, force: bool) -> None:
@@ -219,5 +220,5 @@ def _remove_ended(store: Store, container_id: str, *, force: bool) -> None:
     if record.status in ALIVE:
         kill_whole(record)
         trace.point("killed to remove")
-    group.remove(recover.cgroups_path(container_id))
+    group.remove(record.cgroups_path)
     remove_locked(store, record)

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         interactive: bool
         detach: bool
         console_size: tuple[int, int] | None
+        privileged: bool
 
 
 class ExecRequest(Record):
@@ -58,6 +59,7 @@ class ExecRequest(Record):
     interactive: bool = False
     detach: bool = False
     console_size: tuple[int, int] | None = None
+    privileged: bool = False
 
 
 class ExecResult(Record):
@@ -71,7 +73,7 @@ class ExecResult(Record):
 def judge_exec(
     argv: Iterable[str], *, env: Mapping[str, str] | Iterable[str] | None = None, env_file: Iterable[str] = (),
     workdir: str = "", user: str = "", tty: bool = False, interactive: bool = False, detach: bool = False,
-    console_size: tuple[int, int] | None = None,
+    console_size: tuple[int, int] | None = None, privileged: bool = False,
 ) -> ExecRequest:
     """Return the judged request; `console_size` is (rows, columns) of its terminal. Raises InvalidRequest."""
     words = judge_argv(argv)
@@ -87,7 +89,7 @@ def judge_exec(
         raise InvalidRequest("a detached command has no input", hint="leave out -i or -d")
     return ExecRequest(
         argv=words, env=tuple(items), workdir=workdir, user=user, tty=tty, interactive=interactive, detach=detach,
-        console_size=judge_console_size(console_size) if console_size is not None else None)
+        console_size=judge_console_size(console_size) if console_size is not None else None, privileged=privileged)
 
 
 def build_exec_process(spec: Spec, request: ExecRequest) -> Process:
@@ -95,6 +97,12 @@ def build_exec_process(spec: Spec, request: ExecRequest) -> Process:
     process: Process = {**spec["process"], "args": list(request.argv), "terminal": request.tty}
     process["env"] = merge_env(["TERM=xterm"] if request.tty else (), process.get("env", ()), request.env)
     set_console_size(process, request.console_size if request.tty else None)
+    if request.privileged:
+        from .isolation_spec import available_capabilities  # cold
+
+        names = available_capabilities()
+        process["capabilities"] = {"bounding": names, "effective": names, "permitted": names}
+        process.pop("apparmorProfile", None)
     if request.workdir:
         process["cwd"] = request.workdir
     return process
@@ -147,10 +155,11 @@ def _start(
     session = LiveSession(ours)
     try:
         starter.start_exec(ExecStage(
-            container_id=record.id, directory=directory, cgroups_path=recover.cgroups_path(record.id),
+            container_id=record.id, directory=directory, cgroups_path=record.cgroups_path,
             process=build_exec_process(spec, request), namespaces=namespaces_to_join(spec), init_pidfd=pidfd,
-            user=request.user or record.config["user"], interactive=request.interactive, client=theirs,
-            client_flags=flags, seccomp=spec.get("linux", {}).get("seccomp"), seccomp_cache=seccomp_cache))
+            user=request.user or record.config["user"], groups=tuple(record.isolation.get("groups", ())),
+            interactive=request.interactive, client=theirs, client_flags=flags, seccomp=spec.get("linux", {}).get("seccomp"),
+            seccomp_cache=seccomp_cache))
     except BaseException:
         session.close()
         raise

@@ -6,7 +6,6 @@ from mydocker.base.clock import format_rfc3339
 from mydocker.base.errors import NotFound
 from mydocker.linux.cgroup.group import Cgroup
 
-from . import recover
 from .lifecycle import ALIVE
 
 TYPE_CHECKING = False
@@ -33,7 +32,7 @@ def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
         "config": record.config,
         "paths": {
             "directory": directory, "log": f"{directory}/{paths.LOG}", "upper": f"{directory}/{paths.UPPER}",
-            "cgroup": recover.cgroups_path(record.id),
+            "cgroup": record.cgroups_path,
         },
         "spec": files.load_json(f"{directory}/{paths.BUNDLE}/{paths.RECORD}"),
     }
@@ -47,7 +46,7 @@ def _resources(record: ContainerRecord) -> dict[str, int | None]:
     """Return the bill: so far while it lives, the final one after."""
     if record.status in ALIVE:
         try:
-            stats = Cgroup.open(recover.cgroups_path(record.id)).stats()
+            stats = Cgroup.open(record.cgroups_path).stats()
             return {
                 "cpuNs": stats.cpu_ns, "memoryBytes": stats.memory_bytes, "memoryPeakBytes": stats.memory_peak_bytes,
                 "pids": stats.pids}

@@ -13,16 +13,11 @@ from mydocker.base.errors import Corrupt, NotFound
 from mydocker.base.locks import lock_directory
 from mydocker.linux.cgroup import group
 
-from .store import Store
+from .store import Store, cgroups_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.base.paths import Layout
-
-
-def cgroups_path(container_id: str) -> str:
-    """Return the cgroup of a container, the same for spec, removal and recovery."""
-    return f"/mydocker/{container_id}"
 
 
 def sweep(layout: Layout) -> None:
@@ -63,19 +58,25 @@ def _undo_claim(store: Store, container_id: str, journal_fd: int) -> None:
         if not os.fstat(journal_fd).st_nlink:
             return
         log.debug("sweep unfinished container", container=container_id)
-        group.remove(cgroups_path(container_id))
-        remove_tree(store.discard(container_id, name_of(store, container_id)))
+        name, path = remains_of(store, container_id)
+        group.remove(path)
+        remove_tree(store.discard(container_id, name))
 
 
-def name_of(store: Store, container_id: str) -> str:
-    """Return the name that a container of any condition has claimed: of its record, else of the index."""
+def remains_of(store: Store, container_id: str) -> tuple[str, str]:
+    """Return the name that a container of any condition has claimed, and its cgroup: of its record, else of the index.
+
+    Without a record that can be read the cgroup is the default one: a container that was never recorded has none at all.
+    """
     try:
-        return store.load(container_id).name
+        record = store.load(container_id)
+        return record.name, record.cgroups_path
     except (NotFound, Corrupt):
+        path = cgroups_path("", container_id)
         for name in os.listdir(store.layout.names):
             if store.id_of_name(name) == container_id:
-                return name
-        return container_id
+                return name, path
+        return container_id, path
 
 
 def _sweep_trash(store: Store) -> None:

@@ -45,6 +45,47 @@ if TYPE_CHECKING:
         stop_timeout: float | str
         log_opt: str | Iterable[str] | Mapping[str, str | int]
         show: str | Iterable[str]
+        privileged: bool
+        cap_add: str | Iterable[str]
+        cap_drop: str | Iterable[str]
+        security_opt: str | Iterable[str]
+        group_add: str | int | Iterable[str | int]
+        ulimit: str | Iterable[str] | Mapping[str, int | tuple[int, int]]
+        sysctl: str | Iterable[str] | Mapping[str, str | int]
+        init: bool
+        oom_score_adj: int | str
+        device: str | Iterable[str]
+        device_cgroup_rule: str | Iterable[str]
+        mount: str | Mapping[str, object] | Iterable[str | Mapping[str, object]]
+        tmpfs: str | Iterable[str] | Mapping[str, str]
+        shm_size: str | int
+        pid: str
+        ipc: str
+        uts: str
+        userns: str
+        cgroupns: str
+        domainname: str
+        cgroup_parent: str
+        memory_reservation: str | int
+        memory_swappiness: int | str
+        kernel_memory: str | int
+        oom_kill_disable: bool
+        cpu_period: int | str
+        cpu_quota: int | str
+        cpu_rt_period: int | str
+        cpu_rt_runtime: int | str
+        blkio_weight: int | str
+        blkio_weight_device: str | Iterable[str] | Mapping[str, int]
+        device_read_bps: str | Iterable[str] | Mapping[str, str | int]
+        device_write_bps: str | Iterable[str] | Mapping[str, str | int]
+        device_read_iops: str | Iterable[str] | Mapping[str, int]
+        device_write_iops: str | Iterable[str] | Mapping[str, int]
+        runtime: str
+        annotation: str | Iterable[str] | Mapping[str, str]
+        label_file: str | Iterable[str]
+        pull: str
+
+    from .isolation import Isolation
 
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
@@ -102,12 +143,18 @@ class ContainerConfig(Record):
     log_max_bytes: int = DEFAULT_LOG_SIZE
     log_files: int = DEFAULT_LOG_FILES
     show: tuple[str, ...] = ()
+    cgroup_parent: str = ""
+    runtime: str = ""
+    """The path of an OCI runtime to use in place of our own."""
+    isolation: Isolation | None = None
+    """What few containers ask for; None for all defaults."""
 
     def to_document(self) -> dict[str, Any]:
         """Return the config as a JSON object."""
         document = self.as_dict()
         document["volumes"] = [volume.as_dict() for volume in self.volumes]
         document["labels"] = dict(self.labels)
+        document["isolation"] = self.isolation.to_document() if self.isolation else {}
         return document
 
 
@@ -117,22 +164,26 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
         raise InvalidRequest("an image is needed", hint="see `mydocker images`")
     values: dict[str, Any] = {"image": image, "argv": judge_argv(argv)}
     environment: list[str] = []
+    rare: dict[str, Any] = {"runtime": os.environ["MYDOCKER_RUNTIME"]} if os.environ.get("MYDOCKER_RUNTIME") else {}
     for name, value in options.items():
-        if value is None or name == "detach":
+        if value is None or name in ("detach", "env", "env_file"):
             continue
-        if name in ("env", "env_file"):
-            continue
-        rule = _RULES.get(name)
+        rule = RULES.get(name)
         if rule is None:
-            raise InvalidRequest(f"unknown option {name}", hint=f"options are {', '.join(sorted([*_RULES, 'env', 'env_file']))}")
+            rare[name] = value
+            continue
         field, check = rule
         values[field] = check(value, name)
-    for path in _words(options.get("env_file"), "env_file"):
+    for path in words(options.get("env_file"), "env_file"):
         environment += read_env_file(path)
     environment += judge_env(options.get("env"))
     values["env"] = tuple(environment)
     _judge_log(options.get("log_opt"), values)
     values.pop("log_opt", None)
+    if rare:
+        from .isolation import judge_isolation  # cold: most containers ask for none of it
+
+        judge_isolation(rare, values)
     config = ContainerConfig(**values)
     _judge_together(config)
     return config
@@ -177,7 +228,7 @@ def judge_env(value: Any) -> list[str]:
     """Return `K=V` items of a mapping or of a list of `K=V` and `K` (taken from our own environment)."""
     if value is None:
         return []
-    items = [f"{key}={item}" for key, item in value.items()] if hasattr(value, "items") else list(_words(value, "env"))
+    items = [f"{key}={item}" for key, item in value.items()] if hasattr(value, "items") else list(words(value, "env"))
     found = []
     for item in items:
         key, equals, _ = item.partition("=")
@@ -192,16 +243,23 @@ def judge_env(value: Any) -> list[str]:
 
 def read_env_file(path: str) -> list[str]:
     """Return the items of an env file: `K=V` or `K` lines, `#` comments. Raises InvalidRequest."""
+    return judge_env(read_lines_file(path, "env file"))
+
+
+def read_lines_file(path: str, what: str) -> list[str]:
+    """Return the `K=V` or `K` lines of a file without `#` comments and empty lines. Raises InvalidRequest."""
     try:
         with open(path, encoding="utf-8") as stream:
             lines = [line.rstrip("\r\n") for line in stream]
-    except (OSError, ValueError) as error:
-        raise InvalidRequest(f"read env file {path}: {error}") from error
+    except OSError as error:
+        raise InvalidRequest(f"open {what} {path}: {(error.strerror or str(error)).lower()}") from error
+    except ValueError as error:
+        raise InvalidRequest(f"read {what} {path}: {error}") from error
     items = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     for item in items:
         if any(letter.isspace() for letter in item.partition("=")[0]):
-            raise InvalidRequest(f"env file {path}: {item!r} has white space in its name")
-    return judge_env(items)
+            raise InvalidRequest(f"{what} {path}: {item!r} has white space in its name")
+    return items
 
 
 def parse_signal(value: str | int, what: str = "signal") -> int:
@@ -219,7 +277,8 @@ def parse_signal(value: str | int, what: str = "signal") -> int:
     raise InvalidRequest(f"{what} {value!r} is not a signal", hint="write such as TERM, SIGTERM or 15")
 
 
-def _words(value: Any, what: str) -> list[str]:
+def words(value: Any, what: str) -> list[str]:
+    """Return a list of texts; one text is a list of one, None is none. Raises InvalidRequest."""
     if value is None:
         return []
     if isinstance(value, str):
@@ -230,20 +289,22 @@ def _words(value: Any, what: str) -> list[str]:
     return words
 
 
-def _flag(value: Any, what: str) -> bool:
+def flag(value: Any, what: str) -> bool:
+    """Return true or false, which nothing else stands for. Raises InvalidRequest."""
     if not isinstance(value, bool):
         raise InvalidRequest(f"{what} must be true or false")
     return value
 
 
-def _text(value: Any, what: str) -> str:
+def text_line(value: Any, what: str) -> str:
+    """Return one line of text. Raises InvalidRequest."""
     if not isinstance(value, str) or "\0" in value or "\n" in value:
         raise InvalidRequest(f"{what} must be one line of text")
     return value
 
 
 def _memory(value: Any, what: str) -> int:
-    size = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(_text(value, what), what=what)
+    size = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(text_line(value, what), what=what)
     if size and size < MIN_MEMORY_BYTES:
         raise InvalidRequest(f"{what} {value}: less than the minimum of 6m")
     return size
@@ -252,13 +313,15 @@ def _memory(value: Any, what: str) -> int:
 def _memory_swap(value: Any, what: str) -> int:
     if str(value) == "-1":
         return -1
-    return value if isinstance(value, int) else parse_size(_text(value, what), what=what)
+    return value if isinstance(value, int) else parse_size(text_line(value, what), what=what)
 
 
-def _number(low: int, high: int) -> Callable[[Any, str], int]:
+def whole_number(low: int, high: int) -> Callable[[Any, str], int]:
+    """Return a check for a whole number in a range, given as a number or in decimal digits."""
     def check(value: Any, what: str) -> int:
         text = str(value).strip()
-        if isinstance(value, bool) or not text.lstrip("-").isdigit() or not low <= int(text) <= high:
+        is_number = text.isascii() and text.removeprefix("-").isdigit() and not isinstance(value, bool)
+        if not is_number or not low <= int(text) <= high:
             raise InvalidRequest(f"{what} {value!r} is not a whole number from {low} to {high}")
         return int(text)
 
@@ -279,7 +342,7 @@ def _cpus(value: Any, what: str) -> int:
 
 
 def _cpu_list(value: Any, what: str) -> str:
-    text = _text(str(value), what)
+    text = text_line(str(value), what)
     for part in text.split(","):
         low, dash, high = part.partition("-")
         if not low.isdigit() or (dash and (not high.isdigit() or int(high) < int(low))):
@@ -293,13 +356,13 @@ def judge_console_size(value: Any, what: str = "console_size") -> tuple[int, int
         rows, columns = value
     except (TypeError, ValueError):
         raise InvalidRequest(f"{what} must be a pair: rows, columns") from None
-    return _number(0, 0xFFFF)(rows, what), _number(0, 0xFFFF)(columns, what)
+    return whole_number(0, 0xFFFF)(rows, what), whole_number(0, 0xFFFF)(columns, what)
 
 
 def _volumes(value: Any, what: str) -> tuple[Volume, ...]:
     if hasattr(value, "items"):
         value = [f"{source}:{target}" for source, target in value.items()]
-    return tuple(_volume(text, what) for text in _words(value, what))
+    return tuple(_volume(text, what) for text in words(value, what))
 
 
 def _volume(text: str, what: str) -> Volume:
@@ -323,23 +386,23 @@ _VOLUME_OPTIONS = frozenset((
 ))
 
 
-def _labels(value: Any, what: str) -> tuple[tuple[str, str], ...]:
-    items = value.items() if hasattr(value, "items") else (word.partition("=")[::2] for word in _words(value, what))
-    labels = {_text(key, what): _text(text, what) for key, text in items}
+def judge_labels(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+    items = value.items() if hasattr(value, "items") else (word.partition("=")[::2] for word in words(value, what))
+    labels = {text_line(key, what): text_line(text, what) for key, text in items}
     if "" in labels:
         raise InvalidRequest(f"{what}: a label needs a name")
     return tuple(labels.items())
 
 
 def _absolute(value: Any, what: str) -> str:
-    text = _text(value, what)
+    text = text_line(value, what)
     if not text.startswith("/"):
         raise InvalidRequest(f"{what} {value!r} must be an absolute path")
     return os.path.normpath(text)
 
 
 def _hostname(value: Any, what: str) -> str:
-    text = _text(value, what)
+    text = text_line(value, what)
     if not 0 < len(text) <= 64 or any(letter.isspace() for letter in text):
         raise InvalidRequest(f"{what} {value!r} is not a host name of at most 64 letters")
     return text
@@ -364,22 +427,22 @@ def _signal_word(value: Any, what: str) -> str:
 def _seconds(value: Any, what: str) -> float:
     if isinstance(value, (int, float)):
         return float(value)
-    return -1.0 if value == "-1" else parse_duration(_text(value, what), what=what)
+    return -1.0 if value == "-1" else parse_duration(text_line(value, what), what=what)
 
 
 def _show(value: Any, what: str) -> tuple[str, ...]:
-    return tuple(_absolute(word, what) for word in _words(value, what))
+    return tuple(_absolute(word, what) for word in words(value, what))
 
 
 def _user(value: Any, what: str) -> str:
-    text = _text(str(value), what)
+    text = text_line(str(value), what)
     if text.endswith(":") or text.startswith((":", "-")):
         raise InvalidRequest(f"{what} {value!r} is not NAME|UID[:GROUP|GID]")
     return text
 
 
 def _judge_log(value: Any, values: dict[str, Any]) -> None:
-    items = value.items() if hasattr(value, "items") else (word.partition("=")[::2] for word in _words(value, "log_opt"))
+    items = value.items() if hasattr(value, "items") else (word.partition("=")[::2] for word in words(value, "log_opt"))
     for key, text in items:
         if key == "max-size":
             size = parse_size(str(text), what="log_opt max-size") if str(text) != "-1" else 0
@@ -387,21 +450,21 @@ def _judge_log(value: Any, values: dict[str, Any]) -> None:
                 raise InvalidRequest("log_opt max-size: at least 4k is needed")
             values["log_max_bytes"] = size
         elif key == "max-file":
-            values["log_files"] = _number(1, 1000)(text, "log_opt max-file")
+            values["log_files"] = whole_number(1, 1000)(text, "log_opt max-file")
         else:
             raise InvalidRequest(f"log_opt {key!r} is not known", hint="max-size and max-file are")
 
 
-_RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
+RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "name": ("name", judge_name),
-    "tty": ("tty", _flag), "interactive": ("interactive", _flag), "console_size": ("console_size", judge_console_size),
-    "rm": ("rm", _flag), "read_only": ("read_only", _flag),
+    "tty": ("tty", flag), "interactive": ("interactive", flag), "console_size": ("console_size", judge_console_size),
+    "rm": ("rm", flag), "read_only": ("read_only", flag),
     "memory": ("memory_bytes", _memory), "memory_swap": ("memory_swap_bytes", _memory_swap),
-    "cpu_shares": ("cpu_shares", _number(0, 262144)), "cpus": ("cpu_quota_us", _cpus),
+    "cpu_shares": ("cpu_shares", whole_number(0, 262144)), "cpus": ("cpu_quota_us", _cpus),
     "cpuset_cpus": ("cpuset_cpus", _cpu_list), "cpuset_mems": ("cpuset_mems", _cpu_list),
-    "pids_limit": ("pids_limit", _number(-1, 4194304)),
+    "pids_limit": ("pids_limit", whole_number(-1, 4194304)),
     "volume": ("volumes", _volumes), "workdir": ("workdir", _absolute), "user": ("user", _user),
-    "hostname": ("hostname", _hostname), "network": ("network", _network), "label": ("labels", _labels),
+    "hostname": ("hostname", _hostname), "network": ("network", _network), "label": ("labels", judge_labels),
     "entrypoint": ("entrypoint", _entrypoint), "stop_signal": ("stop_signal", _signal_word),
     "stop_timeout": ("stop_timeout_s", _seconds), "show": ("show", _show), "log_opt": ("log_opt", lambda value, what: None),
 }

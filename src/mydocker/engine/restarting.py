@@ -9,7 +9,6 @@ from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import open_pidfd, wait_pidfd
 
-from . import recover
 from .ending import current, finish, finish_locked
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
 from .observe import identity_of
@@ -50,7 +49,7 @@ def start(
             trace.point("connected to start")
             begin: Callable[[], StartedRecord] = session.start
         else:
-            group.remove(recover.cgroups_path(container_id))
+            group.remove(record.cgroups_path)
             session = _restart(store, creator, _forget_end(record), lock.fd, client_flags, console_size)
             begin = session.wait_started
         try:

@@ -11,8 +11,9 @@ from mydocker.base.errors import InvalidRequest
 from mydocker.linux import caps
 from mydocker.oci.runtime_spec import SPEC_VERSION
 
-from .request import CPU_PERIOD_US, ContainerConfig
+from .request import CPU_PERIOD_US, ContainerConfig, Volume
 from .seccomp import build_seccomp
+from .store import cgroups_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def build_spec(config: ContainerConfig, image_config: dict[str, Any], *, contain
     }
     if config.network != "host":
         spec["hostname"] = hostname_of(config, container_id)
+    if config.isolation is not None:
+        from .isolation_spec import place_isolation  # cold: most containers have all defaults
+
+        place_isolation(spec, config, config.isolation)
     return spec
 
 
@@ -113,25 +118,42 @@ def set_console_size(process: Process, size: tuple[int, int] | None) -> None:
 
 
 def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:
-    """Return the mounts: the standard ones, the generated files of /etc, the user's volumes by depth."""
-    mounts: list[Mount] = [
+    """Return the mounts: the standard ones, the generated files of /etc, the user's by depth.
+
+    What the user mounts takes the place of ours, and /dev takes that of everything below it.
+    """
+    users = [volume_mount(volume) for volume in config.volumes]
+    standard: list[Mount] = [
         {"destination": where, "type": kind, "source": source, "options": list(options)}
         for where, kind, source, options in _STANDARD_MOUNTS
     ]
-    taken = {volume.target for volume in config.volumes}
-    for name in ETC_FILES:
-        if f"/etc/{name}" not in taken:
-            mounts.append({
-                "destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": ["rbind", "rprivate"]})
-    # A volume on a parent must not cover one below it.
-    for volume in sorted(config.volumes, key=lambda item: item.target.count("/")):
-        options = [option for option in volume.options if option not in ("z", "Z", "nocopy", "rw")]
-        if not any("private" in option or "shared" in option or "slave" in option for option in options):
-            options.append("rprivate")
-        if "ro" in options:
-            options.append("rro")  # mounts below the host's directory, too
-        mounts.append({"destination": volume.target, "type": "bind", "source": volume.source, "options": ["rbind", *options]})
-    return mounts
+    if config.isolation is not None:
+        from .isolation_spec import place_mounts, tmpfs_mounts  # cold
+
+        standard = place_mounts(standard, config.isolation)
+        users += tmpfs_mounts(config.isolation)
+    standard += [
+        {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": ["rbind", "rprivate"]}
+        for name in ETC_FILES
+    ]
+    if users:
+        taken = {mount["destination"] for mount in users}
+        standard = [mount for mount in standard if mount["destination"] not in taken and not (
+            "/dev" in taken and mount["destination"].startswith("/dev/"))]
+        # A mount on a parent must not cover one below it.
+        users.sort(key=lambda mount: mount["destination"].count("/"))
+    return standard + users
+
+
+def volume_mount(volume: Volume) -> Mount:
+    """Return the mount of a host directory or file."""
+    options = [option for option in volume.options if option not in ("z", "Z", "nocopy", "rw", "norecursive", "toponly")]
+    if not any("private" in option or "shared" in option or "slave" in option for option in options):
+        options.append("rprivate")
+    if "ro" in options and "toponly" not in volume.options:
+        options.append("rro")  # mounts below the host's directory, too
+    kind = "bind" if "norecursive" in volume.options else "rbind"
+    return {"destination": volume.target, "type": "bind", "source": volume.source, "options": [kind, *options]}
 
 
 def build_linux(config: ContainerConfig, container_id: str) -> Linux:
@@ -139,12 +161,12 @@ def build_linux(config: ContainerConfig, container_id: str) -> Linux:
     kinds = ["pid", "mount", "ipc", "uts", "cgroup"] + ([] if config.network == "host" else ["network"])
     linux: Linux = {
         "namespaces": [{"type": kind} for kind in kinds],
-        "cgroupsPath": f"/mydocker/{container_id}",
+        "cgroupsPath": cgroups_path(config.cgroup_parent, container_id),
         "resources": build_resources(config),
         "maskedPaths": list(MASKED_PATHS),
         "readonlyPaths": list(READONLY_PATHS),
     }
-    if seccomp := build_seccomp("", caps.DEFAULT):
+    if config.isolation is None and (seccomp := build_seccomp("", caps.DEFAULT)):
         linux["seccomp"] = seccomp
     return linux
 

@@ -66,6 +66,7 @@ class ExecStage(Record):
     namespaces: int
     init_pidfd: int
     user: str
+    groups: tuple[str, ...]
     interactive: bool
     client: _socket.socket
     client_flags: int
@@ -117,7 +118,8 @@ def _make_container(order: ContainerStage) -> NoReturn:
     with ExitStack() as undo:
         created = create(
             order.spec, f"{directory}/{paths.BUNDLE}/rootfs", root_mount=order.root_mount, stdio=inside,
-            user=config["user"], container_id=record.id, seccomp_cache=order.store.layout.seccomp)
+            user=config["user"], groups=tuple(record.isolation.get("groups", ())), container_id=record.id,
+            seccomp_cache=order.store.layout.seccomp)
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         trace.point("cloned init")
@@ -146,7 +148,7 @@ def _make_exec(order: ExecStage) -> NoReturn:
     created = enter(
         ExecOrder(
             process=order.process, namespaces=order.namespaces, init_pidfd=order.init_pidfd, stdio=inside, user=order.user,
-            seccomp=prepare_filter(order.seccomp, order.seccomp_cache)),
+            groups=order.groups, seccomp=prepare_filter(order.seccomp, order.seccomp_cache)),
         Cgroup.open(order.cgroups_path))
     trace.point("cloned exec")
     _execute_monitor(

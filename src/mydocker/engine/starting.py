@@ -77,8 +77,9 @@ class LauncherStarter:
         """Have the launcher fork an exec session's monitor stage."""
         document = {
             "kind": "exec", "container_id": order.container_id, "directory": order.directory,
-            "cgroups_path": order.cgroups_path, "process": order.process, "namespaces": order.namespaces, "user": order.user,
-            "interactive": order.interactive, "client_flags": order.client_flags, "debug": log.is_enabled(),
+            "cgroups_path": order.cgroups_path, "process": order.process, "namespaces": order.namespaces,
+            "user": order.user, "groups": order.groups, "interactive": order.interactive,
+            "client_flags": order.client_flags, "debug": log.is_enabled(),
             "seccomp": order.seccomp, "seccomp_cache": order.seccomp_cache,
         }
         self._launcher.send(jsontext.dumps(document).encode(), [order.client.fileno(), order.init_pidfd])
@@ -97,8 +98,8 @@ def serve_launcher(document: dict[str, Any], fds: list[int]) -> None:
         run_exec_stage(ExecStage(
             container_id=document["container_id"], directory=document["directory"], cgroups_path=document["cgroups_path"],
             process=document["process"], namespaces=document["namespaces"], init_pidfd=fds[1], user=document["user"],
-            interactive=document["interactive"], client=client, client_flags=document["client_flags"],
-            seccomp=document["seccomp"], seccomp_cache=document["seccomp_cache"]))
+            groups=tuple(document["groups"]), interactive=document["interactive"], client=client,
+            client_flags=document["client_flags"], seccomp=document["seccomp"], seccomp_cache=document["seccomp_cache"]))
     run_container_stage(ContainerStage(
         store=Store(Layout(document["root"], document["run"])), record=ContainerRecord.from_document(document["record"]),
         spec=document["spec"], root_mount=document["root_mount"], start=document["start"], client=client,

@@ -31,6 +31,11 @@ _VERSION = 1
 BROKEN_HINT = "`mydocker rm -f` removes the container"
 
 
+def cgroups_path(parent: str, container_id: str) -> str:
+    """Return the cgroup of a container, the same for spec, removal and recovery; "" is the engine's own parent."""
+    return f"{parent or '/mydocker'}/{container_id}"
+
+
 class ContainerRecord(Record):
     """What is stored of a container. Times in nanoseconds since the epoch; None is not known (yet).
 
@@ -69,6 +74,16 @@ class ContainerRecord(Record):
             version=_VERSION, pid="" if self.pid is None else str(self.pid), createTime=format_local(self.created_ns),
             layers=list(self.layers))
         return document
+
+    @property
+    def cgroups_path(self) -> str:
+        """Its cgroup, as in its spec."""
+        return cgroups_path(self.config.get("cgroup_parent", ""), self.id)
+
+    @property
+    def isolation(self) -> dict[str, Any]:
+        """What differs from the defaults of isolation.Isolation, by its fields."""
+        return self.config.get("isolation") or {}
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> ContainerRecord:

@@ -24,3 +24,12 @@ def mask(names: list[str] | tuple[str, ...]) -> int:
     for name in names:
         bits |= 1 << NUMBERS[name]
     return bits
+
+
+def read_bounding() -> int:
+    """Return this process's bounding set as a bit mask (proc_pid_status(5)): the most that it can hand on. Raises OSError."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as stream:
+        for line in stream:
+            if line.startswith("CapBnd:"):
+                return int(line.split()[1], 16)
+    return 0

@@ -92,6 +92,28 @@ if TYPE_CHECKING:
         cpus: str
         mems: str
         idle: int
+        realtimeRuntime: int
+        realtimePeriod: int
+
+    class Throttle(TypedDict, total=False):
+        major: int
+        minor: int
+        rate: int
+
+    class WeightDevice(TypedDict, total=False):
+        major: int
+        minor: int
+        weight: int
+        leafWeight: int
+
+    class BlockIO(TypedDict, total=False):
+        weight: int
+        leafWeight: int
+        weightDevice: list[WeightDevice]
+        throttleReadBpsDevice: list[Throttle]
+        throttleWriteBpsDevice: list[Throttle]
+        throttleReadIOPSDevice: list[Throttle]
+        throttleWriteIOPSDevice: list[Throttle]
 
     class Pids(TypedDict, total=False):
         limit: int
@@ -101,6 +123,7 @@ if TYPE_CHECKING:
         memory: Memory
         cpu: Cpu
         pids: Pids
+        blockIO: BlockIO
         unified: dict[str, str]
 
     class SeccompArg(TypedDict, total=False):

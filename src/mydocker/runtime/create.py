@@ -47,13 +47,13 @@ class Created(Record):
 
 def create(
     spec: Spec, root_path: str, *, root_mount: Mount | None = None, stdio: tuple[int, int, int] | None = None,
-    user: str | None = None, start_fd: int = -1, container_id: str = "", seccomp_cache: str = "",
+    user: str | None = None, groups: tuple[str, ...] = (), start_fd: int = -1, container_id: str = "", seccomp_cache: str = "",
 ) -> Created:
     """Clone the container's init and set it on its way.
 
     `root_path` is the rootfs directory, `root_mount` what to mount there first; `stdio` are the
-    descriptors for 0, 1, 2 unless the process wants a terminal; `user` is looked up in the container;
-    `seccomp_cache` is a directory for compiled filters (seccomp.py).
+    descriptors for 0, 1, 2 unless the process wants a terminal; `user` and further `groups` are looked up
+    in the container; `seccomp_cache` is a directory for compiled filters (seccomp.py).
     The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
     """
     linux = spec.get("linux", {})
@@ -63,7 +63,7 @@ def create(
         cgroup = Cgroup.create(linux.get("cgroupsPath", f"/mydocker/{container_id}"), linux.get("resources", {}))
         undo.callback(cgroup.remove)
         trace.point("made cgroup")
-        order = plan_init(spec, root_path, root_mount, stdio, user, start_fd, cgroup, seccomp)
+        order = plan_init(spec, root_path, root_mount, stdio, user, groups, start_fd, cgroup, seccomp)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         # The cgroup namespace is left to the init: see `enter_cgroup_namespace`.
@@ -80,7 +80,7 @@ def create(
 
 def plan_init(
     spec: Spec, root_path: str, root_mount: Mount | None, stdio: tuple[int, int, int] | None, user: str | None,
-    start_fd: int, cgroup: Cgroup, seccomp: Filter,
+    groups: tuple[str, ...], start_fd: int, cgroup: Cgroup, seccomp: Filter,
 ) -> InitOrder:
     """Decide everything that can be decided before the fork.
 
@@ -96,7 +96,7 @@ def plan_init(
     return InitOrder(
         spec=spec, root_path=root_path, root_mount=root_mount,
         operations=tuple(plan_rootfs(spec, v1_hierarchies=v1_hierarchies, has_v2=bool(cgroup.v2))),
-        namespaces=_namespace_flags(spec), stdio=stdio, user=user, start_fd=start_fd, seccomp=seccomp,
+        namespaces=_namespace_flags(spec), stdio=stdio, user=user, groups=groups, start_fd=start_fd, seccomp=seccomp,
     )
 
 

@@ -45,6 +45,7 @@ class ExecOrder(Record):
     init_pidfd: int
     stdio: tuple[int, int, int] | None
     user: str | None = None
+    groups: tuple[str, ...] = ()
     seccomp: Filter = Filter()
 
 
@@ -82,7 +83,7 @@ def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
         os.setsid()
         join_namespaces(order)
         root_fd = os.open("/", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        credentials = find_credentials(root_fd, order.process, order.user)
+        credentials = find_credentials(root_fd, order.process, order.user, order.groups)
         if order.process.get("terminal"):
             open_terminal(root_fd, order.process, credentials, channel, console_in=None)
         for target, fd in enumerate(order.stdio or ()):

@@ -42,8 +42,8 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 class InitOrder(Record):
     """What the init is told; made before the fork, so that the child only reads it.
 
-    `user` is looked up in the container's own files when it is not None, else the spec's numbers
-    count. `stdio` are the descriptors that become 0, 1, 2 (without a terminal). `operations` come
+    `user` (and `groups` beside its own) is looked up in the container's own files when it is not None, else the
+    spec's numbers count. `stdio` are the descriptors that become 0, 1, 2 (without a terminal). `operations` come
     from `plan_rootfs`.
     """
 
@@ -54,6 +54,7 @@ class InitOrder(Record):
     namespaces: int
     stdio: tuple[int, int, int] | None
     user: str | None = None
+    groups: tuple[str, ...] = ()
     start_fd: int = -1
     seccomp: Filter = Filter()
 
@@ -84,7 +85,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     for operation in order.operations:
         operation.apply(root)
     apply_sysctls(root, spec)
-    credentials = find_credentials(root.fd, process, order.user)
+    credentials = find_credentials(root.fd, process, order.user, order.groups)
     make_working_directory(root, process["cwd"])
     set_stdio(root, process, order, credentials, channel)
     seal_root(root, spec)
@@ -161,10 +162,10 @@ def write_procfs(root: Rootfs, path: str, value: str) -> None:
         os.close(fd)
 
 
-def find_credentials(root_fd: int, process: Process, user: str | None) -> Credentials:
+def find_credentials(root_fd: int, process: Process, user: str | None, groups: tuple[str, ...] = ()) -> Credentials:
     """Return whom to run as: the spec's numbers, or a name looked up in the container's files."""
     if user is not None:
-        return resolve_user(root_fd, user)
+        return resolve_user(root_fd, user, groups)
     numbers = process.get("user", {})
     return Credentials(
         uid=numbers.get("uid", 0), gid=numbers.get("gid", 0), groups=tuple(numbers.get("additionalGids", ())))

@@ -12,7 +12,7 @@ import pytest
 from mydocker.base import errors
 from mydocker.cli.commands.images import split_reference
 from mydocker.cli.commands.ps import signal_name
-from mydocker.cli.options import VERBS, options_of
+from mydocker.cli.options import VERBS, all_options_of
 from mydocker.cli.reference import format_reference
 from mydocker.cli.terminal import is_reader_gone, parse_detach_keys
 from mydocker.image.load import LoadedImage
@@ -28,7 +28,7 @@ def test_every_verb_has_a_module_and_answers_help(mydocker: Any, verb: Any) -> N
     code, out, err = mydocker(verb.name, "--help")
     assert (code, err) == (0, "")
     assert out.startswith(f"Usage: mydocker {verb.name}")
-    for row in options_of(verb.name):
+    for row in all_options_of(verb.name):
         assert f"--{row.name}" in out
         assert row.help in out
 

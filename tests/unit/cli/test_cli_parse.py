@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 
 from mydocker.base.errors import InvalidRequest
-from mydocker.cli.options import GLOBAL_OPTIONS, GROUPS, OPTIONS, VERBS, find_verb, options_of
+from mydocker.cli.options import GLOBAL_OPTIONS, GROUPS, OPTIONS, RARE, VERBS, all_options_of, find_verb
 from mydocker.cli.parse import Arguments, parse_global, parse_verb
+from mydocker.cli.rare_options import RARE_OPTIONS
 
 
 def parse(verb: str, line: str) -> Arguments:
@@ -177,11 +178,11 @@ def test_a_group_alone_lists_its_commands() -> None:
 
 def test_rows_of_the_table_do_not_contradict_each_other() -> None:
     verbs = {verb.name for verb in VERBS}
-    for row in OPTIONS:
+    for row in OPTIONS + RARE_OPTIONS:
         assert set(row.verbs) <= verbs
         assert row.kind in ("bool", "str", "list", "int", "seconds")
         assert (row.kind == "bool") == (not row.value), row.name
-    for rows in [GLOBAL_OPTIONS, *(options_of(verb) for verb in verbs)]:
+    for rows in [GLOBAL_OPTIONS, *(all_options_of(verb) for verb in verbs)]:
         longs = [name for row in rows for name in (row.name, *row.aliases)]
         shorts = [row.short for row in rows if row.short]
         assert len(set(longs)) == len(longs)
@@ -189,8 +190,28 @@ def test_rows_of_the_table_do_not_contradict_each_other() -> None:
         assert all(len(name) > 1 for name in longs)
 
 
+def test_the_names_of_rare_rows_are_those_of_their_table() -> None:
+    assert frozenset(row.name for row in RARE_OPTIONS) == RARE
+    assert not any(row.short or row.aliases for row in RARE_OPTIONS), "list these in RARE, too, and read them in parse.py"
+
+
+def test_a_rare_option_is_read_like_any_other_and_asked_for_by_the_right_verbs_only() -> None:
+    run = find_verb("run")
+    assert run is not None
+    arguments = parse_verb(run, ["-privileged", "--cap-add=A", "-cap-add", "B", "--init=false", "image", "--pid"])
+    assert arguments.engine_options() == {"privileged": True, "cap_add": ["A", "B"], "init": False}
+    assert arguments.positionals == ["image", "--pid"]
+    ps = find_verb("ps")
+    assert ps is not None
+    with pytest.raises(InvalidRequest, match="unknown option --privileged"):
+        parse_verb(ps, ["--privileged"])
+    with pytest.raises(InvalidRequest) as caught:
+        parse_verb(run, ["--priviledged", "image"])
+    assert caught.value.hint == "did you mean --privileged?"
+
+
 def test_no_single_dash_long_name_is_a_cluster_that_people_type() -> None:
-    names = {name for row in options_of("run") for name in (row.name, *row.aliases)}
+    names = {name for row in all_options_of("run") for name in (row.name, *row.aliases)}
     assert not names & {"it", "ti", "dit", "itd", "tid", "di", "dt", "id", "td"}
 
 

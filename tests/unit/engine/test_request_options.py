@@ -4,7 +4,9 @@ from __future__ import annotations
 import ast
 
 from mydocker.cli.options import OPTIONS
+from mydocker.cli.rare_options import RARE_OPTIONS
 from mydocker.engine import request
+from mydocker.engine.isolation import option_names
 
 
 def typed_options() -> set[str]:
@@ -14,9 +16,9 @@ def typed_options() -> set[str]:
 
 
 def test_every_option_that_is_judged_has_a_type_for_callers_and_the_other_way_round() -> None:
-    assert typed_options() == set(request._RULES) | {"env", "env_file"}
+    assert typed_options() == set(option_names())
 
 
 def test_every_option_of_the_command_line_lands_at_one_of_python() -> None:
-    landing = {option.lands for option in OPTIONS if "run" in option.verbs and option.lands}
+    landing = {option.lands for option in OPTIONS + RARE_OPTIONS if "run" in option.verbs and option.lands}
     assert landing <= typed_options()

@@ -15,6 +15,13 @@ def run(context: Context) -> int:
         from ..terminal import console_size
 
         options["console_size"] = console_size()
-    container = context.engine.containers.create(image, argv, **options)
+    if "cidfile" in arguments.given:
+        from ..cidfile import open_cidfile  # cold
+
+        with open_cidfile(arguments["cidfile"]) as write_id:
+            container = context.engine.containers.create(image, argv, **options)
+            write_id(container.id)
+    else:
+        container = context.engine.containers.create(image, argv, **options)
     context.output.line(container.id)
     return 0

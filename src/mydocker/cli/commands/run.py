@@ -5,6 +5,7 @@ from mydocker.base.errors import InvalidRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from ..context import Context
@@ -16,14 +17,30 @@ def run(context: Context) -> int:
     arguments = context.arguments
     image, *argv = arguments.positionals
     options = plan_options(arguments)
+    if "cidfile" in arguments.given:
+        from ..cidfile import open_cidfile  # cold
+
+        with open_cidfile(arguments["cidfile"]) as write_id:
+            return _run(context, image, argv, options, write_id)
+    return _run(context, image, argv, options)
+
+
+def _run(
+    context: Context, image: str, argv: list[str], options: dict[str, Any], write_id: Callable[[str], None] | None = None
+) -> int:
+    arguments = context.arguments
     if arguments["detach"]:
         container = context.engine.containers.run(image, argv, detach=True, **options)
+        if write_id:
+            write_id(container.id)
         context.output.line(container.id)
         return 0
     from ..terminal import check_terminal, relay
 
     check_terminal(context, tty=arguments["tty"], interactive=arguments["interactive"])
     session = context.engine.containers.open(image, argv, **options)
+    if write_id and session.container:
+        write_id(session.container.id)
     return relay(
         context, session, tty=arguments["tty"], interactive=arguments["interactive"], proxy=arguments["sig_proxy"])
 
