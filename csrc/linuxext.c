@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -225,6 +226,17 @@ static PyObject *py_close_range(PyObject *self, PyObject *args) {
     return none_or_failed(syscall(SYS_close_range, first, last, flags));
 }
 
+static PyObject *py_madvise(PyObject *self, PyObject *args) {
+    unsigned long long address, length;
+    int advice;
+    long result;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "KKi:madvise", &address, &length, &advice))
+        return NULL;
+    BLOCKING(result, madvise((void *)(uintptr_t)address, (size_t)length, advice));
+    return none_or_failed(result);
+}
+
 // What kind of file system a descriptor is on: os.fstatvfs leaves f_type out.
 static PyObject *py_fstatfs_type(PyObject *self, PyObject *args) {
     int fd;
@@ -377,6 +389,7 @@ static PyMethodDef methods[] = {
     {"openat2", py_openat2, METH_VARARGS, "openat2(directory_fd, path, flags, mode, resolve) -> fd (close-on-exec)"},
     {"renameat2", py_renameat2, METH_VARARGS, "renameat2(old_fd, old_path, new_fd, new_path, flags)"},
     {"close_range", py_close_range, METH_VARARGS, "close_range(first, last, flags)"},
+    {"madvise", py_madvise, METH_VARARGS, "madvise(address, length, advice)"},
     {"fstatfs_type", py_fstatfs_type, METH_VARARGS, "fstatfs_type(fd) -> magic number"},
     {"inotify_init1", py_inotify_init1, METH_VARARGS, "inotify_init1(flags) -> fd"},
     {"inotify_add_watch", py_inotify_add_watch, METH_VARARGS, "inotify_add_watch(fd, path, mask) -> watch"},

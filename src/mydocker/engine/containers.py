@@ -45,6 +45,13 @@ class Containers:
                 self._made = self._make_creator()
             return self._made
 
+    def _delete(self, path: str) -> None:
+        """Delete a tree in the trash: in the background where there is a launcher."""
+        if self._made is None:
+            recover.remove_tree(path)
+        else:
+            self._made.starter.delete(path)
+
     def create(self, image: str, argv: Iterable[str] = (), **options: Unpack[Options]) -> Container:
         """Make a container without starting it. Options are those of `mydocker run`, `-` written as `_`.
 
@@ -90,7 +97,7 @@ class Containers:
         record, session = self._creator.create(config, start=True, client_flags=flags)
         container = Container(self, record)
         session.container = container
-        session.own(lambda: ending.finish(self._store, record.id))
+        session.own(lambda: ending.finish(self._store, record.id, self._delete))
         return session
 
     def get(self, reference: str) -> Container:
@@ -310,7 +317,7 @@ class Container:
 
     def remove(self, force: bool = False) -> None:
         """Remove it with its log and write layer; `force` kills it first. Raises Conflict, NotFound."""
-        ending.remove(self._store, self.id, force=force)
+        ending.remove(self._store, self.id, force=force, delete=self._containers._delete)
 
     # --- looking and working inside ---------------------------------------------------------------
 

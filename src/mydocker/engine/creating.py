@@ -15,6 +15,7 @@ from mydocker.base import files, log, paths, trace
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import InvalidRequest
 from mydocker.linux.cgroup import group
+from mydocker.linux.process import boot_id
 from mydocker.storage.mountpoints import ensure_mountpoints
 from mydocker.storage.snapshots import overlay_mount
 
@@ -124,7 +125,7 @@ class Creator:
         return session
 
     def _await(self, record: ContainerRecord, session: LiveSession, *, start: bool) -> ContainerRecord:
-        """Wait for the monitor's word and return the record that the stage wrote, running if started."""
+        """Wait for the monitor's word and return the record as it is then; the stage wrote it."""
         trace.point("forked stage")
         if not start:
             session.ping()
@@ -132,9 +133,8 @@ class Creator:
         started = session.wait_started()
         log.debug("started", container=record.id, pid=started.pid)
         trace.point("heard of the start")
-        running = self.store.load(record.id).replace(status=RUNNING, started_ns=started.started_ns)
-        self.store.save(running)
-        return running
+        return record.replace(
+            status=RUNNING, pid=started.pid, start_time=started.start_time, boot_id=boot_id(), started_ns=started.started_ns)
 
 
 def limit_swap(config: ContainerConfig) -> ContainerConfig:

@@ -22,6 +22,10 @@ from .observe import gather, identity_of, observe
 from .request import parse_signal
 from .store import BROKEN_HINT, ContainerRecord, Store
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 SIGKILL = 9
 SIGTERM = "TERM"
 #: How long a monitor may take from the end of its container to the exit record: draining the log.
@@ -34,7 +38,7 @@ def current(store: Store, container_id: str) -> ContainerRecord:
     record = store.load(container_id)
     if record.status not in ALIVE:
         return record
-    if record.status == CREATED and store.is_journalled(container_id):
+    if record.started_ns is None and store.is_journalled(container_id):
         # The record is written before it is true (engine/stage.py); if the maker was killed it never will be.
         return record.replace(status=CREATING)
     try:
@@ -44,20 +48,25 @@ def current(store: Store, container_id: str) -> ContainerRecord:
     return observe(record, facts)
 
 
-def finish(store: Store, container_id: str) -> ContainerRecord | None:
+def finish(
+    store: Store, container_id: str, delete: Callable[[str], object] = recover.remove_tree,
+) -> ContainerRecord | None:
     """Record a container's end, remove its cgroup, and remove it altogether if it was to go; idempotent.
 
-    Returns the record, or None when the container is gone. Does nothing to one that runs.
+    Returns the record, or None when the container is gone. Does nothing to one that runs. `delete` empties
+    the trash, at once or later.
     """
     try:
         lock = store.lock(container_id)
     except NotFound:
         return None
     with lock:
-        return finish_locked(store, container_id)
+        return finish_locked(store, container_id, delete)
 
 
-def finish_locked(store: Store, container_id: str) -> ContainerRecord | None:
+def finish_locked(
+    store: Store, container_id: str, delete: Callable[[str], object] = recover.remove_tree,
+) -> ContainerRecord | None:
     """`finish` for a caller that holds the lock."""
     record = current(store, container_id)
     if record.status in ALIVE or record.status == CREATING:
@@ -69,17 +78,19 @@ def finish_locked(store: Store, container_id: str) -> ContainerRecord | None:
             record = record.replace(is_recorded_end=True)
             store.save(record)
     if record.config["rm"]:
-        remove_locked(store, record)
+        remove_locked(store, record, delete)
         return None
     return record
 
 
-def remove_locked(store: Store, record: ContainerRecord) -> None:
+def remove_locked(
+    store: Store, record: ContainerRecord, delete: Callable[[str], object] = recover.remove_tree,
+) -> None:
     """Remove an ended container. The caller holds the lock."""
     log.debug("remove", container=record.id)
     trash = store.discard(record.id, record.name)
     trace.point("discarded")
-    recover.remove_tree(trash)
+    delete(trash)
 
 
 def stop(store: Store, container_id: str, *, timeout_s: float | None = None, signal: str = "") -> ContainerRecord | None:
@@ -182,7 +193,9 @@ def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_
         time.sleep(_POLL_S)
 
 
-def remove(store: Store, container_id: str, *, force: bool = False) -> None:
+def remove(
+    store: Store, container_id: str, *, force: bool = False, delete: Callable[[str], object] = recover.remove_tree,
+) -> None:
     """Remove a container. Raises Conflict when it runs and `force` is not set, NotFound, Corrupt (not with `force`)."""
     try:
         record = current(store, container_id)
@@ -199,7 +212,7 @@ def remove(store: Store, container_id: str, *, force: bool = False) -> None:
         trace.point("killed to remove")
         await_end(store, record)
     with store.lock(container_id):
-        _remove_ended(store, container_id, force=force)
+        _remove_ended(store, container_id, force=force, delete=delete)
 
 
 def _remove_unreadable(store: Store, container_id: str, error: MydockerError) -> None:
@@ -212,7 +225,7 @@ def _remove_unreadable(store: Store, container_id: str, error: MydockerError) ->
         recover.remove_tree(store.discard(container_id, name))
 
 
-def _remove_ended(store: Store, container_id: str, *, force: bool) -> None:
+def _remove_ended(store: Store, container_id: str, *, force: bool, delete: Callable[[str], object]) -> None:
     record = current(store, container_id)
     if record.status in ALIVE and not force:
         # Started again between our look and the lock.
@@ -221,4 +234,4 @@ def _remove_ended(store: Store, container_id: str, *, force: bool) -> None:
         kill_whole(record)
         trace.point("killed to remove")
     group.remove(record.cgroups_path)
-    remove_locked(store, record)
+    remove_locked(store, record, delete)

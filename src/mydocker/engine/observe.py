@@ -51,7 +51,9 @@ def gather(record: ContainerRecord, directory: str) -> Facts:
         # there is no monitor (any more), what it wrote is there now.
         alive = has_monitor(directory)
         exit_record = load_exit(f"{directory}/{paths.EXIT}")
-    return Facts(is_alive=alive and exit_record is None, exit=exit_record)
+    return Facts(
+        is_alive=alive and exit_record is None, exit=exit_record,
+        started=None if record.started_ns else load_started(f"{directory}/{paths.STARTED}"))
 
 
 def _gather_created(directory: str, exit_record: ExitRecord | None) -> Facts:
@@ -69,6 +71,7 @@ def _is_frozen(container_id: str) -> bool:
     except NotFound:
         return True  # it has just ended
 
+
 def has_monitor(directory: str) -> bool:
     """Tell whether a monitor serves this container: somebody listens on its control socket."""
     try:
@@ -84,10 +87,11 @@ def observe(record: ContainerRecord, facts: Facts) -> ContainerRecord:
         return record
     if facts.is_alive:
         if record.status == CREATED and facts.has_started:
-            return record.replace(status=RUNNING, started_ns=facts.started.started_ns if facts.started else None)
+            record = record.replace(status=RUNNING)
         if record.status == PAUSED and not facts.is_frozen:
-            return record.replace(status=RUNNING)
-        return record
+            record = record.replace(status=RUNNING)
+        # What the stage records comes before the start, whose time the monitor knows.
+        return record if facts.started is None else record.replace(started_ns=facts.started.started_ns)
     ended = record.replace(
         status=STOPPED if record.stop_requested else EXITED, pid=None, start_time=None)
     end = facts.exit

@@ -27,7 +27,7 @@ from mydocker.runtime.exec import ExecOrder, enter
 from mydocker.runtime.plan import program_path
 from mydocker.runtime.seccomp import prepare_filter
 
-from .lifecycle import CREATED
+from .lifecycle import CREATED, RUNNING
 from .store import ContainerRecord, Store
 
 TYPE_CHECKING = False
@@ -126,7 +126,8 @@ def _make_container(order: ContainerStage) -> NoReturn:
         # Written before it is true: the journal entry, which the monitor removes at READY, says so until then.
         # Fails when an impatient client has discarded the directory meanwhile: then nothing may remain.
         order.store.save(record.replace(
-            status=CREATED, pid=created.pid, start_time=read_start_time(created.pid), boot_id=boot_id()))
+            status=RUNNING if order.start else CREATED, pid=created.pid, start_time=read_start_time(created.pid),
+            boot_id=boot_id()))
         trace.point("recorded created")
         arguments = [
             "--log", paths.LOG, "--log-max-size", str(config["log_max_bytes"]), "--log-max-files", str(config["log_files"]),

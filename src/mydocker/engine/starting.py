@@ -13,7 +13,11 @@ import os
 from mydocker.base import jsontext, log
 from mydocker.base.errors import Unavailable
 from mydocker.base.paths import Layout
+from mydocker.linux.cgroup import hierarchy
+from mydocker.linux.memory import populate_private_memory
+from mydocker.runtime.plan import last_stage_fd
 
+from .recover import remove_tree
 from .stage import ContainerStage, ExecStage, run_container_stage, run_exec_stage
 from .store import ContainerRecord, Store
 
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
 
         def start_container(self, order: ContainerStage) -> None: ...
         def start_exec(self, order: ExecStage) -> None: ...
+        def delete(self, path: str) -> None: ...
         def close(self) -> None: ...
 
 
@@ -43,6 +48,10 @@ class ForkStarter:
         """Fork an exec session's monitor stage."""
         if _fork() == 0:
             run_exec_stage(order)
+
+    def delete(self, path: str) -> None:
+        """Delete a tree in the trash."""
+        remove_tree(path)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -61,10 +70,11 @@ class LauncherStarter:
     def __init__(self) -> None:
         from mydocker.monitor.launcher import Launcher  # cold: only embedding programs have one
 
-        self._launcher: Launcher = Launcher("mydocker.engine.starting", "serve_launcher")
+        self._launcher: Launcher = Launcher("mydocker.engine.starting", "LauncherWork")
 
     def start_container(self, order: ContainerStage) -> None:
         """Have the launcher fork a container's monitor stage."""
+        hierarchy.follow()
         document = {
             "kind": "container", "root": order.store.layout.root, "run": order.store.layout.run,
             "record": order.record.to_document(), "spec": order.spec, "root_mount": order.root_mount, "start": order.start,
@@ -84,13 +94,43 @@ class LauncherStarter:
         }
         self._launcher.send(jsontext.dumps(document).encode(), [order.client.fileno(), order.init_pidfd])
 
+    def delete(self, path: str) -> None:
+        """Have the launcher delete a tree in the trash, while the program goes on."""
+        if not self._launcher.delete(path):
+            remove_tree(path)
+
     def close(self) -> None:
         """End the launcher; containers live on."""
         self._launcher.close()
 
 
-def serve_launcher(document: dict[str, Any], fds: list[int]) -> None:
-    """In a child of the launcher: turn a message back into its order and run it."""
+class LauncherWork:
+    """What the launcher of monitor/launcher.py does for the engine."""
+
+    def prepare_launcher(self) -> None:
+        """Have everything that the spares share."""
+        hierarchy.follow()
+        last_stage_fd()
+
+    def prepare_spare(self) -> None:
+        """Do what an order would otherwise wait for."""
+        populate_private_memory()
+
+    def delete(self, path: str) -> None:
+        """Delete a tree in the trash; what cannot be deleted stays for a sweep."""
+        try:
+            remove_tree(path)
+        except OSError as error:
+            log.debug("delete", path=path, error=error)
+
+    def serve(self, document: dict[str, Any], fds: list[int]) -> None:
+        """Turn a message back into its order and run it."""
+        hierarchy.follow()
+        serve_order(document, fds)
+
+
+def serve_order(document: dict[str, Any], fds: list[int]) -> None:
+    """Run the order that a message stands for, in a process of its own. Does not return."""
     if document["debug"]:
         log.enable()
     client = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET, 0, fds[0])

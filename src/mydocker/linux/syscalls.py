@@ -15,6 +15,7 @@ from mydocker._linux import (
     fstatfs_type,
     inotify_add_watch,
     inotify_init1,
+    madvise,
     mount,
     mount_setattr,
     move_mount,
@@ -32,7 +33,7 @@ from mydocker._linux import (
 
 __all__ = [
     "capget", "capset", "clone3", "close_range", "fsconfig", "fsmount", "fsopen", "fstatfs_type", "inotify_add_watch",
-    "inotify_init1", "mount", "mount_setattr", "move_mount", "open_tree", "openat2", "pivot_root", "prctl",
+    "inotify_init1", "madvise", "mount", "mount_setattr", "move_mount", "open_tree", "openat2", "pivot_root", "prctl",
     "renameat2", "setdomainname", "sethostname", "setns", "umount2", "unshare",
 ]
 

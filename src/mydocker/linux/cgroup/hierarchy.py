@@ -42,6 +42,25 @@ class Hierarchy(Record):
 
 
 _found: Hierarchy | None = None
+_watch_fd = -1
+
+
+def follow() -> None:
+    """Look the hierarchies up again if anything was mounted since the last call: for processes that live long.
+
+    A poll of an open mountinfo tells of changes (proc_pid_mountinfo(5)), also in a process that was forked since.
+    """
+    import select  # cold: a command looks once and goes
+
+    global _watch_fd
+    if _watch_fd < 0:
+        _watch_fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        hierarchy(refresh=True)
+        return
+    watch = select.poll()
+    watch.register(_watch_fd, select.POLLPRI)
+    if watch.poll(0):
+        hierarchy(refresh=True)
 
 
 def hierarchy(*, refresh: bool = False) -> Hierarchy:

@@ -1,0 +1,106 @@
+"""The launcher of embedding programs: its spares, what it deletes for them, and that nothing of it outlives them."""
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+from harness import Mydocker, processes, until
+
+from mydocker import Engine
+
+pytestmark = [pytest.mark.needs("root", "overlay")]
+
+
+def launchers() -> list[int]:
+    """Return the pids of launchers and their spares that this process has."""
+    return [pid for pid, argv in processes() if "-c" in argv and "monitor.launcher" in argv[-1] and is_below(pid, os.getpid())]
+
+
+def is_below(pid: int, ancestor: int) -> bool:
+    while pid > 1:
+        pid = parent_of(pid)
+        if pid == ancestor:
+            return True
+    return False
+
+
+def parent_of(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stream:
+            return int(stream.read().rpartition(b")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def spare_of_the_launcher() -> int:
+    (spare,) = [pid for pid in launchers() if parent_of(pid) != os.getpid()]
+    return spare
+
+
+def test_one_launcher_and_one_spare_wait_and_both_go_with_the_engine(mydocker: Mydocker, busybox: str) -> None:
+    with Engine(mydocker.root) as engine:
+        assert engine.containers.run(busybox, ["true"], rm=True).exit_code == 0
+        until(lambda: len(launchers()) == 2)
+    until(lambda: launchers() == [])
+
+
+def test_spare_that_is_killed_is_replaced(engine: Engine, busybox: str) -> None:
+    engine.containers.run(busybox, ["true"], rm=True)
+    for _ in range(3):
+        until(lambda: len(launchers()) == 2)
+        os.kill(spare_of_the_launcher(), signal.SIGKILL)
+        assert engine.containers.run(busybox, ["echo", "hi"], rm=True).output == (b"hi\n", b"")
+
+
+def test_launcher_that_is_killed_is_replaced(engine: Engine, mydocker: Mydocker, busybox: str) -> None:
+    engine.containers.run(busybox, ["true"], rm=True)
+    until(lambda: len(launchers()) == 2)
+    for pid in launchers():
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(launchers()) <= 1)  # the dead launcher is a zombie of ours until its place is taken
+    assert engine.containers.run(busybox, ["echo", "hi"], rm=True).output == (b"hi\n", b"")
+    mydocker("ps")  # any command deletes what the dead one had been asked to
+    assert mydocker.leftovers() == []
+
+
+def test_many_orders_at_once_are_all_run(engine: Engine, busybox: str) -> None:
+    codes: list[int | None] = []
+
+    def start(number: int) -> None:
+        codes.append(engine.containers.run(busybox, ["sh", "-c", f"exit {number}"], rm=True).exit_code)
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(code for code in codes if code is not None) == list(range(24))
+
+
+def test_trash_is_empty_when_the_engine_is_closed(mydocker: Mydocker, busybox: str) -> None:
+    with Engine(mydocker.root) as engine:
+        for _ in range(5):
+            engine.containers.run(busybox, ["sh", "-c", "mkdir -p /a/b/c; echo x >/a/b/c/d"], rm=True)
+    assert os.listdir(f"{mydocker.root}/trash") == []
+
+
+def test_program_that_dies_leaves_neither_launcher_nor_spare(mydocker: Mydocker, busybox: str) -> None:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            engine = Engine(mydocker.root)
+            engine.containers.run(busybox, ["true"], rm=True)
+            until(lambda: len(launchers()) == 2)
+            os.write(writer, " ".join(map(str, launchers())).encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(1)
+    os.close(writer)
+    with open(reader, encoding="ascii") as stream:
+        pids = [int(word) for word in stream.read().split()]
+    os.waitpid(pid, 0)
+    assert len(pids) == 2
+    until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
