@@ -50,7 +50,9 @@ def test_spare_that_is_killed_is_replaced(engine: Engine, busybox: str) -> None:
     engine.containers.run(busybox, ["true"], rm=True)
     for _ in range(3):
         until(lambda: len(launchers()) == 2)
-        os.kill(spare_of_the_launcher(), signal.SIGKILL)
+        spare = spare_of_the_launcher()
+        os.kill(spare, signal.SIGKILL)
+        until(lambda: not os.path.exists(f"/proc/{spare}"))  # dying, it might still take an order with it  # noqa: B023
         assert engine.containers.run(busybox, ["echo", "hi"], rm=True).output == (b"hi\n", b"")
 
 

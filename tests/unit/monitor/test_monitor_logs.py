@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -43,6 +42,12 @@ def test_missing_directory_is_not_found_and_missing_log_is_empty(tmp_path: Path)
     assert messages(str(tmp_path)) == []
     with pytest.raises(NotFound):
         messages(f"{tmp_path}/nothing")
+
+
+def io_counts() -> dict[str, int]:
+    """Return this process's counts of bytes and calls (proc_pid_io(5))."""
+    with open("/proc/self/io", encoding="ascii") as stream:
+        return {key: int(value) for key, value in (line.split(": ") for line in stream)}
 
 
 def test_line_has_time_stream_message_and_partial(tmp_path: Path) -> None:
@@ -113,9 +118,9 @@ def test_tail_includes_the_first_pieces_of_its_lines(tmp_path: Path) -> None:
 def test_tail_does_not_read_the_whole(tmp_path: Path) -> None:
     block = b"".join(record(n, b"x" * 60) for n in range(1000))
     directory = write(tmp_path, *[block * 90] * 3)
-    began = time.perf_counter()
+    before = io_counts()
     assert len(messages(directory, tail=10)) == 10
-    assert time.perf_counter() - began < 0.1
+    assert io_counts()["rchar"] - before["rchar"] < 1 << 20
 
 
 def test_since_and_until_bound_the_lines(tmp_path: Path) -> None:
@@ -143,17 +148,16 @@ def test_message_that_looks_like_a_record_is_a_message(tmp_path: Path) -> None:
     assert copied(directory) == (text + b"\nx stderr y\n", b"")
 
 
-def test_twenty_megabytes_are_copied_in_well_under_100_ms(tmp_path: Path) -> None:
+def test_twenty_megabytes_are_copied_in_large_pieces(tmp_path: Path) -> None:
     block = b"".join(record(n, b"x" * 79) for n in range(1000))
     directory = write(tmp_path, block * 83, block * 83)
     null = os.open(os.devnull, os.O_WRONLY)
-    times = []
-    for _ in range(5):
-        began = time.perf_counter()
-        logs.copy_log(directory, null, null)
-        times.append(time.perf_counter() - began)
+    before = io_counts()
+    logs.copy_log(directory, null, null)
+    after = io_counts()
     os.close(null)
-    assert min(times) < 0.1, times
+    assert after["rchar"] - before["rchar"] >= 2 * 83 * len(block)
+    assert after["syscr"] + after["syscw"] - before["syscr"] - before["syscw"] < 400
 
 
 class Rotator:
