@@ -9,7 +9,7 @@ from mydocker.base.errors import Conflict, Corrupt, NotFound, Timeout
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
 
-from . import ending
+from . import ending, recover
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, require_running
 from .observe import Facts, observe
 from .sessions import LiveSession
