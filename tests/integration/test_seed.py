@@ -267,11 +267,13 @@ def test_ps_narrows_by_running_filter_quiet_and_format(mydocker: Mydocker, busyb
         (["--filter", "status=exited"], ["down"]), (["--filter", "name=up"], ["up"]), (["-f", "label=tier=web"], ["up"]),
         (["-f", "exited=3"], ["down"]), (["-f", "status=running", "-f", "status=exited"], ["down", "up"]),
         (["--filter", f"ancestor={busybox}"], ["down", "up"]), (["-l"], ["down"]), (["-f", f"id={running}"], ["up"]),
+        (["-f", "name=^(up|nosuch)$"], ["up"]), (["-f", "name=^d.*n$"], ["down"]), (["--running", "-f", "status=exited"], []),
     ]:
         assert mydocker("ps", *words, *names).out.split() == expected
     documents = [json.loads(line) for line in mydocker("ps", "--format", "json").out.splitlines()]
     assert {document["Name"]: document["Status"] for document in documents} == {"up": "running", "down": "exited"}
-    assert "filter" in mydocker("ps", "-f", "nonsense=1", code=125).one_error_line()
+    for wrong in ("nonsense=1", "name=(", "status=gone", "exited=x"):
+        assert "filter" in mydocker("ps", "-f", wrong, code=125).one_error_line()
 
 
 def test_command_with_odd_words_cannot_break_the_table(mydocker: Mydocker, busybox: str) -> None:
@@ -366,7 +368,8 @@ def test_one_container_never_sees_the_writes_of_another(mydocker: Mydocker, busy
 def test_commit_makes_an_image_of_the_container_as_it_is_now(mydocker: Mydocker, busybox: str) -> None:
     mydocker("run", "-d", "-name", "base", busybox, "sh", "-c", "mkdir /new; echo kept >/new/file; rm /bin/wget; sleep 1000")
     until(lambda: mydocker("exec", "base", "sh", "-c", "test ! -e /bin/wget && echo yes; true").out == "yes\n")
-    mydocker("commit", "base", "committed:v1")
+    committed = mydocker("commit", "base", "committed:v1").out
+    assert committed == mydocker("images", "--no-trunc", "-q", "committed").out
     assert mydocker.rows()["base"]["STATUS"] == "running"
     mydocker("exec", "base", "sh", "-c", "echo later >/new/file")
     shown = mydocker("run", "--rm", "committed:v1", "sh", "-c", "cat /new/file; ls /bin/wget 2>&1; ls /bin/cat").out

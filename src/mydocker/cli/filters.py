@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     Test = Callable[[Listed, str], bool]
 
+#: Letters that need no regular expression (`.` nearly so).
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
 _STATUSES = ("created", "running", "paused", "exited", "stopped")
 
 
@@ -48,12 +50,23 @@ def parse_filters(words: Iterable[str]) -> Callable[[Listed], bool]:
 def _check(key: str, value: str) -> None:
     if key == "status" and value not in _STATUSES:
         raise InvalidRequest(f"filter status: no status is {value!r}", hint=f"statuses are {', '.join(_STATUSES)}")
+    if key == "name" and not _PLAIN.issuperset(value.strip("^$/")):
+        import re  # cold
+
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise InvalidRequest(f"filter name: {value!r} is not a regular expression: {error}") from None
     if key == "exited" and not value.isdigit():
         raise InvalidRequest(f"filter exited: {value!r} is not an exit code")
 
 
 def _name_matches(container: Listed, value: str) -> bool:
-    """Substring, as docker's regular expressions mostly are; `^` and `$` anchor it."""
+    """A regular expression found anywhere in the name, as docker has it; most are plain text, `^` and `$` anchor it."""
+    if not _PLAIN.issuperset(value.strip("^$/")):
+        import re  # cold
+
+        return re.search(value, container.name) is not None
     core = value.removeprefix("^").removeprefix("/").removesuffix("$")
     if value[:1] == "^":
         return container.name == core if value[-1:] == "$" else container.name.startswith(core)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from mydocker.base import paths, trace
-from mydocker.base.errors import Conflict, Corrupt, NotFound, Timeout
+from mydocker.base.errors import Corrupt, NotFound, Timeout
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
 
 from . import ending, recover
-from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, require_running
+from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, refusal, require_running
 from .observe import Facts, observe
 from .sessions import LiveSession
 
@@ -351,7 +351,7 @@ class Container:
         """Return a live session of its streams from now on. Raises Conflict when it does not run."""
         record = self.refresh()._record
         if record.status not in ALIVE:
-            raise Conflict(f"attach to container {self.name}: it is {self.status}")
+            raise refusal(record.status, "attach to container", name=self.name)
         session = LiveSession.connect(f"{self._store.layout.container(self.id)}/{paths.CONTROL_SOCKET}")
         session.container = self
         session.attach((WANTS_STDOUT | WANTS_STDERR if output else 0) | (WANTS_STDIN if stdin else 0))

@@ -17,7 +17,7 @@ from mydocker.monitor.attach import Session
 from mydocker.monitor.protocol import load_exit
 
 from . import recover
-from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, advance
+from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, advance, refusal
 from .observe import gather, identity_of, observe
 from .request import parse_signal
 from .store import BROKEN_HINT, ContainerRecord, Store
@@ -157,7 +157,7 @@ def kill(store: Store, container_id: str, signal: str = "KILL") -> None:
     with store.lock(container_id):
         record = current(store, container_id)
         if record.status not in ALIVE or record.status == CREATED:
-            raise Conflict(f"kill container {record.name}: it is {record.status}")
+            raise refusal(record.status, "kill container", name=record.name)
         identity = identity_of(record)
         fd = open_pidfd(identity) if identity else None
         if fd is None:

@@ -39,14 +39,16 @@ def advance(state: str, event: str, *, name: str) -> str:
         return following
     if state in _GOALS.get(event, ()):
         raise AlreadyInState(f"{event} container {name}: it is {state} already")
-    raise Conflict(f"{event} container {name}: it is {state}", hint=_HINTS.get((state, event), ""))
+    raise refusal(state, f"{event} container", name=name)
 
 
 def require_running(state: str, action: str, *, name: str) -> None:
     """Raise Conflict unless the container runs and is not paused."""
     if state != RUNNING:
-        raise Conflict(f"{action} container {name}: it is {state}", hint=_HINTS.get((state, action), _START.format(name)))
+        raise refusal(state, f"{action} container", name=name)
 
 
-_START = "start it with `mydocker start {0}`"
-_HINTS = {(PAUSED, "exec in"): "`mydocker unpause` lets it go on", (PAUSED, "start"): "`mydocker unpause` lets it go on"}
+def refusal(state: str, action: str, *, name: str) -> Conflict:
+    """Return the error of an action (`attach to container`) that a container's state forbids, with the way out."""
+    hints = {PAUSED: "`mydocker unpause` lets it go on", RUNNING: ""}
+    return Conflict(f"{action} {name}: it is {state}", hint=hints.get(state, f"start it with `mydocker start {name}`"))

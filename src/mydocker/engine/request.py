@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+from mydocker.base import files
 from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
 from mydocker.base.units import parse_duration, parse_size
@@ -91,6 +92,7 @@ _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
 MIN_MEMORY_BYTES = 6 << 20
 CPU_PERIOD_US = 100_000
+_MAX_CPUS = 8192  # the kernel's own largest (NR_CPUS)
 DEFAULT_LOG_SIZE = 10_000_000
 DEFAULT_LOG_FILES = 3
 NETWORKS = ("none", "host")
@@ -341,13 +343,35 @@ def _cpus(value: Any, what: str) -> int:
     return round(cpus * CPU_PERIOD_US)
 
 
-def _cpu_list(value: Any, what: str) -> str:
-    text = text_line(str(value), what)
+def _cpu_list(online: str) -> Callable[[Any, str], str]:
+    """Return the check of a list of cpus or memory nodes; `online` is the kernel's file of those there are."""
+    def check(value: Any, what: str) -> str:
+        text = text_line(str(value), what)
+        try:
+            wanted = parse_list(text)
+        except ValueError:
+            raise InvalidRequest(f"{what} {value!r} is not a list", hint="write such as 0-2,7") from None
+        try:
+            there = files.read_bytes(online).decode().strip()
+        except FileNotFoundError:
+            return text  # a kernel without NUMA; the cgroup has the last word
+        if not wanted <= parse_list(there):
+            raise InvalidRequest(f"{what} {value!r}: this machine has {there}")
+        return text
+
+    return check
+
+
+def parse_list(text: str) -> set[int]:
+    """Return the numbers of a list such as `0-2,7` (cpuset(7)). Raises ValueError."""
+    found: set[int] = set()
     for part in text.split(","):
         low, dash, high = part.partition("-")
-        if not low.isdigit() or (dash and (not high.isdigit() or int(high) < int(low))):
-            raise InvalidRequest(f"{what} {value!r} is not a list", hint="write such as 0-2,7")
-    return text
+        first, last = int(low), int(high if dash else low)
+        if not (low + high).isdigit() or not first <= last < _MAX_CPUS:
+            raise ValueError(part)
+        found.update(range(first, last + 1))
+    return found
 
 
 def judge_console_size(value: Any, what: str = "console_size") -> tuple[int, int]:
@@ -461,7 +485,8 @@ RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "rm": ("rm", flag), "read_only": ("read_only", flag),
     "memory": ("memory_bytes", _memory), "memory_swap": ("memory_swap_bytes", _memory_swap),
     "cpu_shares": ("cpu_shares", whole_number(0, 262144)), "cpus": ("cpu_quota_us", _cpus),
-    "cpuset_cpus": ("cpuset_cpus", _cpu_list), "cpuset_mems": ("cpuset_mems", _cpu_list),
+    "cpuset_cpus": ("cpuset_cpus", _cpu_list("/sys/devices/system/cpu/online")),
+    "cpuset_mems": ("cpuset_mems", _cpu_list("/sys/devices/system/node/online")),
     "pids_limit": ("pids_limit", whole_number(-1, 4194304)),
     "volume": ("volumes", _volumes), "workdir": ("workdir", _absolute), "user": ("user", _user),
     "hostname": ("hostname", _hostname), "network": ("network", _network), "label": ("labels", judge_labels),

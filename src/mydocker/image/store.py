@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from mydocker.base import files
-from mydocker.base.errors import Conflict, Corrupt, InvalidRequest, NotFound
+from mydocker.base.errors import Conflict, Corrupt, InvalidRequest, MydockerError, NotFound, Unsupported
 from mydocker.base.record import Record
 from mydocker.oci import reference as references
 from mydocker.oci.digest import chain_ids, is_hex
@@ -222,13 +222,20 @@ class Images:
         """Make an image of a root file system's tar (path, `-`, or binary file); returns the manifest's digest."""
         from . import importing  # cold
 
-        return importing.import_tar(self.layout, source, self.judged_name(name), message=message, overrides=overrides)
+        reference = self.judged_name(name)
+        try:
+            return importing.import_tar(self.layout, source, reference, message=message, overrides=overrides)
+        except (Corrupt, Unsupported) as error:
+            raise _about(error, "import", source, hint="a tar of a root file system is needed, plain, gzip or zstd") from error
 
     def load(self, source: str | os.PathLike[str] | BinaryIO) -> list[LoadedImage]:
         """Load the images of an archive or OCI layout directory that any tool saved."""
         from . import load  # cold
 
-        return load.load(self.layout, source)
+        try:
+            return load.load(self.layout, source)
+        except (Corrupt, Unsupported) as error:
+            raise _about(error, "load", source, hint="an archive by `docker save`, podman or skopeo is needed") from error
 
     def commit(
         self, upper_dir: str, name: str = "", *, manifest_digest: str, base: str = "", author: str = "", message: str = "",
@@ -298,6 +305,12 @@ def _is_of(descriptor: Descriptor, wanted: references.Reference) -> bool:
     name = index.name_of(descriptor)
     parsed = references.parse(name) if name else None
     return parsed is not None and (parsed.domain, parsed.path) == (wanted.domain, wanted.path)
+
+
+def _about(error: MydockerError, verb: str, source: object, *, hint: str) -> MydockerError:
+    """Return an error about an archive's content that names the archive, too."""
+    place = os.fspath(source) if isinstance(source, str | os.PathLike) and source != "-" else "standard input"
+    return type(error)(f"{verb} {place}: {error.message.removeprefix(verb + ': ')}", hint=error.hint or hint)
 
 
 def _unknown(name: str) -> NotFound:

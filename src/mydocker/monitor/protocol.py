@@ -81,7 +81,15 @@ def error_of_kind(kind: str, message: str, number: int) -> MydockerError:
     `number` is the errno behind it, 0 when the message says it all.
     """
     text = message or "start the container: no reason given"
-    return KINDS.get(kind, RuntimeFailed)(f"{text}: {os.strerror(number).lower()}" if number else text)
+    return KINDS.get(kind, RuntimeFailed)(
+        f"{text}: {os.strerror(number).lower()}" if number else text, hint=_HINTS.get(kind, ""))
+
+
+#: The way out of what the last stage reports.
+_HINTS = {
+    "CommandNotFound": "the container's file system has no such program: write its path, or take an image that has it",
+    "CommandNotExecutable": "it must be a program for this machine that the user may execute (chmod +x)",
+}
 
 
 def _number(fields: dict[str, str], key: str) -> int | None:

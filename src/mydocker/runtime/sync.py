@@ -31,7 +31,7 @@ def open_pair() -> tuple[_socket.socket, _socket.socket]:
 def pack_failure(error: BaseException) -> bytes:
     """Return the FAILED message for an exception; its reason is in its text, so the number is 0."""
     if isinstance(error, MydockerError):
-        kind, text = type(error).__name__, error.message
+        kind, text = type(error).__name__, f"{error.message}; {error.hint}" if error.hint else error.message
     elif isinstance(error, OSError):
         kind, text = "RuntimeFailed", f"make the container: {error.strerror or error}"
         if error.filename is not None:

@@ -16,6 +16,7 @@ from .plan import Credentials
 
 _MAX_FILE_BYTES = 4 << 20
 _MAX_ID = 0xFFFFFFFE  # 2^32-1 means "leave it" to setresuid(2)
+_HINT = "write a number, or add the name to the image"
 
 
 def parse_id(text: str, *, what: str) -> int | None:
@@ -40,7 +41,7 @@ def resolve_user(root_fd: int, user: str, extra_groups: tuple[str, ...] = ()) ->
     entry = _find_passwd(_read_lines(root_fd, "/etc/passwd"), name, uid)
     if uid is None:
         if entry is None:
-            raise NotFound(f"user {name!r} is not in the container's /etc/passwd")
+            raise NotFound(f"user {name!r} is not in the container's /etc/passwd", hint=_HINT)
         uid = _number(entry[2])
     gid = _number(entry[3]) if entry else 0
     home = os.fsdecode(entry[5]) if entry and entry[5].startswith(b"/") else "/"
@@ -91,7 +92,7 @@ def _find_group(lines: list[bytes], group: str) -> int:
         fields = line.split(b":", 3)
         if len(fields) >= 3 and fields[0] == wanted:
             return _number(fields[2])
-    raise NotFound(f"group {group!r} is not in the container's /etc/group")
+    raise NotFound(f"group {group!r} is not in the container's /etc/group", hint=_HINT)
 
 
 def _groups_of(lines: list[bytes], name: bytes) -> list[int]:

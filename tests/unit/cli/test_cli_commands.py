@@ -226,10 +226,11 @@ def test_wait_prints_the_codes(mydocker: Any, engine: Any) -> None:
     assert mydocker("wait", "a") == (0, "7\n", "")
 
 
-def test_commit_prints_the_digest(mydocker: Any, engine: Any) -> None:
+def test_commit_prints_the_id_that_images_lists(mydocker: Any, engine: Any) -> None:
     engine.add("a")
+    engine.images = FakeImages()
     engine.answers["commit"] = "sha256:00"
-    assert mydocker("commit", "-m", "why", "a", "img") == (0, "sha256:00\n", "")
+    assert mydocker("commit", "-m", "why", "a", "img") == (0, "id of sha256:00\n", "")
     assert engine.calls == [("commit", "a", ("img",), {"message": "why"})]
 
 
@@ -362,6 +363,9 @@ class FakeImages:
     def import_tar(self, source: str, name: str, message: str = "") -> str:
         return f"{source} {name} {message}"
 
+    def inspect(self, name: str) -> dict[str, Any]:
+        return {"id": f"id of {name}"}
+
 
 def test_images_are_listed_with_repository_and_tag(mydocker: Any, engine: Any) -> None:
     engine.images = FakeImages()
@@ -380,7 +384,7 @@ def test_images_come_and_go(mydocker: Any, engine: Any) -> None:
     engine.images = FakeImages()
     assert mydocker("load", "-i", "x.tar")[1] == "Loaded image: a:1\nLoaded image: a:2\nLoaded image ID: sha256:3\n"
     assert mydocker("load", "-q", "-i", "x.tar")[1] == "a:1\na:2\nsha256:3\n"
-    assert mydocker("import", "-m", "why", "x.tar", "new:1")[1] == "x.tar new:1 why\n"
+    assert mydocker("import", "-m", "why", "x.tar", "new:1")[1] == "id of x.tar new:1 why\n"
     assert mydocker("rmi", "a", "gone") == (125, "Untagged: a:latest\nDeleted: sha256:1\n", "mydocker: no image gone\n")
     assert mydocker("rmi", "-f", "gone") == (0, "", "")
 

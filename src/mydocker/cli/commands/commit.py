@@ -7,8 +7,9 @@ if TYPE_CHECKING:
 
 
 def run(context: Context) -> int:
-    """Make an image of a container and print its digest."""
+    """Make an image of a container and print its id."""
     arguments = context.arguments
     name, image = arguments.positionals
-    context.output.line(context.engine.containers.get(name).commit(image, **arguments.engine_options()))
+    digest = context.engine.containers.get(name).commit(image, **arguments.engine_options())
+    context.output.line(context.engine.images.inspect(digest)["id"])  # what `images` lists, as docker prints it
     return 0

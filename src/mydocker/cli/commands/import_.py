@@ -11,10 +11,12 @@ if TYPE_CHECKING:
 
 
 def run(context: Context) -> int:
-    """Make an image of a tar (`-`: standard input) and print its digest."""
+    """Make an image of a tar (`-`: standard input) and print its id."""
     arguments = context.arguments
     source, name = arguments.positionals
     if source == "-" and os.isatty(0):
         raise InvalidRequest("import: standard input is a terminal", hint="redirect it, or name the tar")
-    context.output.line(context.engine.images.import_tar(source, name, **arguments.engine_options()))
+    images = context.engine.images
+    digest = images.import_tar(source, name, **arguments.engine_options())
+    context.output.line(images.inspect(digest)["id"])  # what `images` lists, as docker prints it
     return 0

@@ -27,9 +27,10 @@ def run(context: Context) -> int:
     if arguments["filter"] or arguments["running"]:
         from ..filters import parse_filters
 
-        words = [*arguments["filter"], *(["status=running"] if arguments["running"] else [])]
-        matches = parse_filters(words)
-        containers = [container for container in containers if matches(container)]
+        matches = parse_filters(arguments["filter"])
+        containers = [
+            container for container in containers
+            if matches(container) and (container.status == "running" or not arguments["running"])]
     containers.sort(key=lambda container: container.created_ns, reverse=True)
     last = 1 if arguments["latest"] else arguments["last"]
     if last >= 0:
