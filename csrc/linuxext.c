@@ -32,6 +32,7 @@
 #define SYS_fsopen 430
 #define SYS_fsconfig 431
 #define SYS_fsmount 432
+#define SYS_fspick 433
 #endif
 #ifndef SYS_clone3
 #define SYS_clone3 435
@@ -127,6 +128,16 @@ static PyObject *py_fsmount(PyObject *self, PyObject *args) {
     if (!PyArg_ParseTuple(args, "iII:fsmount", &fd, &flags, &attributes))
         return NULL;
     return number_or_failed(syscall(SYS_fsmount, fd, flags, attributes));
+}
+
+static PyObject *py_fspick(PyObject *self, PyObject *args) {
+    int directory_fd;
+    const char *path;
+    unsigned int flags;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "isI:fspick", &directory_fd, &path, &flags))
+        return NULL;
+    return number_or_failed(syscall(SYS_fspick, directory_fd, path, flags));
 }
 
 static PyObject *py_move_mount(PyObject *self, PyObject *args) {
@@ -299,7 +310,8 @@ static PyObject *py_clone3(PyObject *self, PyObject *args) {
     struct clone_args clone = {
         .flags = flags | CLONE_PIDFD,
         .pidfd = (uint64_t)(uintptr_t)&pidfd,
-        .exit_signal = SIGCHLD,
+        // A sibling (CLONE_PARENT) ends with the signal of its maker, and may not say another.
+        .exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
     };
     if (cgroup_fd >= 0) {
         clone.flags |= CLONE_INTO_CGROUP;
@@ -382,6 +394,7 @@ static PyMethodDef methods[] = {
     {"fsopen", py_fsopen, METH_VARARGS, "fsopen(fstype, flags) -> fd"},
     {"fsconfig", py_fsconfig, METH_VARARGS, "fsconfig(fd, command, key, value, aux)"},
     {"fsmount", py_fsmount, METH_VARARGS, "fsmount(fd, flags, attributes) -> fd"},
+    {"fspick", py_fspick, METH_VARARGS, "fspick(directory_fd, path, flags) -> fd"},
     {"move_mount", py_move_mount, METH_VARARGS, "move_mount(from_fd, from_path, to_fd, to_path, flags)"},
     {"open_tree", py_open_tree, METH_VARARGS, "open_tree(directory_fd, path, flags) -> fd"},
     {"mount_setattr", py_mount_setattr, METH_VARARGS,

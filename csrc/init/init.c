@@ -8,12 +8,13 @@
 //
 // PLAN_FD is a memfd that holds one `struct plan` and what follows it (runtime/plan.py writes it):
 //
-//     struct plan | uint32 groups[] | struct sock_filter[] | cwd \0 | args \0 ... | env \0 ...
+//     struct plan | struct limit[] | struct hook[] | uint32 groups[] | struct sock_filter[] | strings
+//     strings: cwd \0 | args \0 ... | env \0 ... | for each hook: path \0 | args \0 ... | env \0 ...
 //
-// In order: become the user, go to the working directory, find the command, say READY on the sync
-// socket, wait for START (there or on a FIFO), drop what is left of privilege, execve. A failure is
-// one message `F<kind>\0<errno>\0<what>` on the sync socket; the socket closing without one means
-// that the command runs. docs/protocols.md has the messages.
+// In order: set limits and priorities, become the user, go to the working directory, find the command,
+// say READY on the sync socket, wait for START (there or on a FIFO), drop what is left of privilege, run
+// the startContainer hooks, execve. A failure is one message `F<kind>\0<errno>\0<what>` on the sync
+// socket; the socket closing without one means that the command runs. docs/protocols.md has the messages.
 
 #include <errno.h>
 #include <fcntl.h>
@@ -21,28 +22,58 @@
 #include <linux/close_range.h>
 #include <linux/filter.h>
 #include <linux/prctl.h>
+#include <linux/sched/types.h>
 #include <linux/seccomp.h>
+#include <linux/wait.h>
+#include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include "sys.h"
 
-enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SET_UMASK = 4 };
+enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8 };
 enum { EXIT_FAILED = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
-enum { PATH_BYTES = 4096, SIGNALS = 64, KEEP_NONE = -1, JOIN_SESSION_KEYRING = 1 };
+enum { PATH_BYTES = 4096, SIGNALS = 64, JOIN_SESSION_KEYRING = 1, IOPRIO_WHO_PROCESS = 1, OUTPUT_BYTES = 512 };
+
+// Descriptors that the last stage uses itself, -1 where there is none; the command gets none of them.
+enum {
+    FD_SYNC,        // the sync socket
+    FD_START,       // a FIFO to wait on in place of the sync socket
+    FD_HOOK_INPUT,  // memory files: the state for hooks, and what they write
+    FD_HOOK_OUTPUT,
+    FD_RESERVED_1,
+    FD_RESERVED_2,
+    FDS
+};
 
 struct plan {
-    char magic[8]; // "mydinit1"
+    char magic[8]; // "mydinit2"
     uint32_t flags, uid, gid, umask;
     uint32_t groups, args, envs, filters;
     uint32_t filter_flags, strings_at; // strings_at: where cwd begins, from the start of the plan
-    int32_t sync_fd, start_fd;         // start_fd: a FIFO to wait on, or -1 for the sync socket
-    uint32_t preserve_fds, reserved;   // descriptors 3 .. 3+preserve_fds-1 go to the command
+    uint32_t preserve_fds, limits;     // descriptors 3 .. 3+preserve_fds-1 go to the command
+    uint32_t hooks, io_priority;       // io_priority: as ioprio_set(2) takes it, 0 to leave it
+    int32_t fds[FDS];
+    uint64_t personality;
     uint64_t bounding, effective, inheritable, permitted, ambient;
+    struct sched_attr scheduler;
+};
+
+struct limit {
+    uint64_t resource, soft, hard;
+};
+
+struct hook {
+    uint32_t args, envs, timeout_ms, reserved; // timeout_ms: 0 for none
 };
 
 struct stage {
     const struct plan *plan;
+    const struct limit *limits;
+    const struct hook *hooks;
+    char *hook_strings;
     const uint32_t *groups;
     const struct sock_filter *filters;
     const char *cwd;
@@ -81,6 +112,11 @@ static char *append_number(char *at, const char *end, long number) {
     return at;
 }
 
+static long say(const struct stage *stage, const char *message, long bytes) {
+    // Without MSG_NOSIGNAL a creator that has gone would end this process by SIGPIPE, and with no exit code.
+    return sys6(SYS_sendto, stage->plan->fds[FD_SYNC], (long)message, bytes, MSG_NOSIGNAL, 0, 0);
+}
+
 // Reports and ends. `error` is a negative errno. What: verb and object, without the reason.
 static void fail(const struct stage *stage, const char *kind, long error, const char *what, const char *object) {
     char message[PATH_BYTES + 256];
@@ -93,7 +129,7 @@ static void fail(const struct stage *stage, const char *kind, long error, const 
     at = append(at, end, what);
     at = append(at, end, object);
     // Nothing can be done when nobody listens any more; the exit code below still tells.
-    (void)sys(SYS_write, stage->plan->sync_fd, (long)message, at - message, 0, 0);
+    (void)say(stage, message, at - message);
     int code = begins(kind, "CommandNotFound")        ? EXIT_NOT_FOUND
                : begins(kind, "CommandNotExecutable") ? EXIT_NOT_EXECUTABLE
                                                       : EXIT_FAILED;
@@ -113,6 +149,20 @@ static void *map(long bytes, int protection, int flags, int fd) {
     return (void *)at;
 }
 
+// Sets pointers to `count` strings in a row, NULL behind them; returns what follows in the text.
+static char *point_at(char **vector, uint32_t count, char *text) {
+    for (uint32_t i = 0; i < count; i++) {
+        vector[i] = text;
+        text += length(text) + 1;
+    }
+    vector[count] = NULL;
+    return text;
+}
+
+static char **new_vector(uint32_t count) {
+    return map((long)((count + 1) * sizeof(char *)), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+}
+
 // The plan comes from our own parent through a sealed memfd: its shape is trusted.
 static void read_plan(struct stage *stage, int fd) {
     long bytes = sys(SYS_lseek, fd, 0, 2 /* SEEK_END */, 0, 0);
@@ -121,41 +171,34 @@ static void read_plan(struct stage *stage, int fd) {
     char *base = map(bytes, PROT_READ, MAP_PRIVATE, fd);
     const struct plan *plan = (const struct plan *)base;
     stage->plan = plan;
-    stage->groups = (const uint32_t *)(plan + 1);
+    stage->limits = (const struct limit *)(plan + 1);
+    stage->hooks = (const struct hook *)(stage->limits + plan->limits);
+    stage->groups = (const uint32_t *)(stage->hooks + plan->hooks);
     stage->filters = (const struct sock_filter *)(stage->groups + plan->groups);
-    char **vectors = map((long)((plan->args + plan->envs + 2) * sizeof(char *)), PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS, -1);
-    char *text = base + plan->strings_at;
-    stage->cwd = text;
-    stage->argv = vectors;
-    stage->envp = vectors + plan->args + 1;
-    for (uint32_t i = 0; i < plan->args + plan->envs; i++) {
-        text += length(text) + 1;
-        vectors[i < plan->args ? i : i + 1] = text;
-    }
-    vectors[plan->args] = NULL;
-    stage->envp[plan->envs] = NULL;
+    stage->cwd = base + plan->strings_at;
+    stage->argv = new_vector(plan->args);
+    stage->envp = new_vector(plan->envs);
+    char *text = base + plan->strings_at + length(stage->cwd) + 1;
+    text = point_at(stage->argv, plan->args, text);
+    stage->hook_strings = point_at(stage->envp, plan->envs, text);
+}
+
+static long lowest_kept(const struct plan *plan, long from) {
+    long lowest = -1;
+    for (int i = 0; i < FDS; i++)
+        if (plan->fds[i] >= from && (lowest < 0 || plan->fds[i] < lowest))
+            lowest = plan->fds[i];
+    return lowest;
 }
 
 // Everything that is not meant for the command is closed before the command's code can run, and
 // even before the wait for START: a host directory among them would be a way out (CVE-2024-21626).
 static void close_other_descriptors(const struct stage *stage) {
-    const struct plan *plan = stage->plan;
-    long low = plan->sync_fd, high = plan->start_fd;
-    if (high >= 0 && high < low) {
-        long swap = low;
-        low = high;
-        high = swap;
-    }
-    long next = 3 + (long)plan->preserve_fds;
-    const long keep[2] = {low, high};
-    for (int i = 0; i < 2; i++) {
-        if (keep[i] < 0)
-            continue;
-        if (keep[i] > next)
-            check(stage, sys(SYS_close_range, next, keep[i] - 1, 0, 0, 0), "close descriptors");
-        check(stage, sys(SYS_fcntl, keep[i], F_SETFD, FD_CLOEXEC, 0, 0), "set close-on-exec");
-        next = keep[i] + 1;
+    long next = 3 + (long)stage->plan->preserve_fds;
+    for (long keep; (keep = lowest_kept(stage->plan, next)) >= 0; next = keep + 1) {
+        if (keep > next)
+            check(stage, sys(SYS_close_range, next, keep - 1, 0, 0, 0), "close descriptors");
+        check(stage, sys(SYS_fcntl, keep, F_SETFD, FD_CLOEXEC, 0, 0), "set close-on-exec");
     }
     check(stage, sys(SYS_close_range, next, ~0U, 0, 0, 0), "close descriptors");
 }
@@ -166,6 +209,23 @@ static void reset_signals(const struct stage *stage) {
     for (int signum = 1; signum <= SIGNALS; signum++)
         (void)sys(SYS_rt_sigaction, signum, (long)zero, 0, 8, 0); // SIGKILL and SIGSTOP refuse: they are default
     check(stage, sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)zero, 0, 8, 0), "reset the signal mask");
+}
+
+// Set here and not by the interpreter before: some limits (RLIMIT_AS, RLIMIT_NOFILE, RLIMIT_FSIZE) would stop it.
+static void set_limits(const struct stage *stage) {
+    for (uint32_t i = 0; i < stage->plan->limits; i++)
+        check(stage, sys(SYS_prlimit64, 0, (long)stage->limits[i].resource, (long)&stage->limits[i].soft, 0, 0),
+              "set a resource limit (process.rlimits)");
+}
+
+static void set_priorities(const struct stage *stage) {
+    const struct plan *plan = stage->plan;
+    if (plan->flags & PLAN_PERSONALITY)
+        check(stage, sys(SYS_personality, (long)plan->personality, 0, 0, 0, 0), "set linux.personality");
+    if (plan->io_priority)
+        check(stage, sys(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, plan->io_priority, 0, 0), "set process.ioPriority");
+    if (plan->flags & PLAN_SCHEDULER)
+        check(stage, sys(SYS_sched_setattr, 0, (long)&plan->scheduler, 0, 0, 0), "set process.scheduler");
 }
 
 static void drop_bounding(const struct stage *stage) {
@@ -207,8 +267,7 @@ static void become_user(const struct stage *stage) {
     check(stage, sys(SYS_setresuid, plan->uid, plan->uid, plan->uid, 0, 0), "set the user id");
     uint64_t all = permitted_now(stage);
     set_capabilities(stage, all, all, 0);
-    if (plan->flags & PLAN_SET_UMASK)
-        sys(SYS_umask, plan->umask, 0, 0, 0, 0);
+    sys(SYS_umask, plan->umask, 0, 0, 0, 0);
 }
 
 // The kernel resolves the path inside the root; what this catches is a directory that lies outside
@@ -294,9 +353,10 @@ static void find_command(struct stage *stage) {
 // One byte means go. End of file means that whoever was to say so is gone: then nothing must run.
 static void wait_for_start(const struct stage *stage) {
     char byte;
-    int fd = stage->plan->start_fd >= 0 ? stage->plan->start_fd : stage->plan->sync_fd;
-    long result = sys(SYS_write, stage->plan->sync_fd, (long)"R", 1, 0, 0);
-    if (stage->plan->start_fd < 0) // with a FIFO, the creator may be gone by now: that is allowed
+    const int *fds = stage->plan->fds;
+    int fd = fds[FD_START] >= 0 ? fds[FD_START] : fds[FD_SYNC];
+    long result = say(stage, "R", 1);
+    if (fds[FD_START] < 0) // with a FIFO, the creator may be gone by now: that is allowed
         check(stage, result, "say that the container is ready");
     do
         result = sys(SYS_read, fd, (long)&byte, 1, 0, 0);
@@ -312,10 +372,10 @@ static void load_filter(const struct stage *stage) {
               "load the seccomp filter");
 }
 
-static void raise_ambient(const struct stage *stage) {
+static void raise_ambient(const struct stage *stage, uint64_t ambient) {
     (void)sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
     for (int cap = 0; cap < 64; cap++)
-        if (stage->plan->ambient >> cap & 1)
+        if (ambient >> cap & 1)
             check(stage, sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0), "raise an ambient capability");
 }
 
@@ -324,17 +384,86 @@ static void raise_ambient(const struct stage *stage) {
 // that call gives depends on the inheritable, ambient and bounding sets and on the user, not on what
 // is permitted or effective before it (capabilities(7), "Transformation of capabilities during
 // execve"). With no_new_privs, where it may depend on them, nothing is kept.
+// What cannot be granted, as the runtime has not got it itself, is left out: the specification wants no error.
 static void drop_privileges(const struct stage *stage) {
     const struct plan *plan = stage->plan;
     int locked = plan->flags & PLAN_NO_NEW_PRIVS;
-    uint64_t kept = 0;
+    uint64_t held = permitted_now(stage), permitted = plan->permitted & held, kept = 0;
     if (plan->flags & PLAN_SECCOMP && !locked)
-        kept = permitted_now(stage) & 1ULL << CAP_SYS_ADMIN;
-    set_capabilities(stage, plan->effective | kept, plan->permitted | kept, plan->inheritable);
-    raise_ambient(stage);
+        kept = held & 1ULL << CAP_SYS_ADMIN;
+    set_capabilities(stage, (plan->effective & permitted) | kept, permitted | kept, plan->inheritable & held);
+    raise_ambient(stage, plan->ambient & permitted & plan->inheritable);
     if (locked)
         check(stage, sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
     load_filter(stage);
+}
+
+static void become_hook(const struct stage *stage, const char *path, char **argv, char **envp) {
+    const int *fds = stage->plan->fds;
+    (void)sys(SYS_lseek, fds[FD_HOOK_INPUT], 0, 0 /* SEEK_SET */, 0, 0);
+    if (sys(SYS_dup3, fds[FD_HOOK_INPUT], 0, 0, 0, 0) == 0 && sys(SYS_dup3, fds[FD_HOOK_OUTPUT], 1, 0, 0, 0) == 1 &&
+        sys(SYS_dup3, fds[FD_HOOK_OUTPUT], 2, 0, 0, 0) == 2 &&
+        sys(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC, 0, 0) == 0)
+        (void)sys(SYS_execve, (long)path, (long)argv, (long)envp, 0, 0);
+    for (;;)
+        sys(SYS_exit_group, EXIT_NOT_FOUND, 0, 0, 0, 0);
+}
+
+// 0 when it went on to its end in time, else the negative errno of what stopped the wait; it is reaped then, too.
+static long wait_for_hook(long pid, uint32_t timeout_ms, int *status) {
+    long late = 0;
+    if (timeout_ms) {
+        struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+        struct pollfd end = {.fd = (int)sys(SYS_pidfd_open, pid, 0, 0, 0, 0), .events = POLLIN};
+        long ready = end.fd < 0 ? end.fd : sys(SYS_ppoll, (long)&end, 1, (long)&timeout, 0, 0);
+        late = ready > 0 ? 0 : ready < 0 ? ready : -ETIMEDOUT;
+        if (end.fd >= 0)
+            (void)sys(SYS_close, end.fd, 0, 0, 0, 0);
+        if (late)
+            (void)sys(SYS_kill, pid, SIGKILL, 0, 0, 0);
+    }
+    long result;
+    do
+        result = sys(SYS_wait4, pid, (long)status, 0, 0, 0);
+    while (result == -EINTR);
+    return late ? late : result < 0 ? result : 0;
+}
+
+static void fail_hook(const struct stage *stage, const char *path, long error, int status) {
+    char text[PATH_BYTES + 64 + OUTPUT_BYTES];
+    char *const end = text + sizeof text - OUTPUT_BYTES - 1;
+    char *at = append(text, end, path);
+    if (!error) {
+        at = append(at, end, status & 0x7f ? ": killed by signal " : ": exit status ");
+        at = append_number(at, end, status & 0x7f ? status & 0x7f : status >> 8 & 0xff);
+        long fd = stage->plan->fds[FD_HOOK_OUTPUT], size = sys(SYS_lseek, fd, 0, 2 /* SEEK_END */, 0, 0);
+        if (size > 0) {
+            at = append(at, end, ", output: ");
+            long got = sys(SYS_pread64, fd, (long)at, OUTPUT_BYTES, size > OUTPUT_BYTES ? size - OUTPUT_BYTES : 0, 0);
+            at += got > 0 ? got : 0;
+        }
+    }
+    *at = 0;
+    fail(stage, error == -ETIMEDOUT ? "Timeout" : "RuntimeFailed", error, "hooks.startContainer: ", text);
+}
+
+// Inside, with no more rights than the command has: a hook is the image's own program here.
+static void run_start_hooks(const struct stage *stage) {
+    char *text = stage->hook_strings;
+    for (uint32_t i = 0; i < stage->plan->hooks; i++) {
+        const struct hook *hook = &stage->hooks[i];
+        char *path = text, **argv = new_vector(hook->args), **envp = new_vector(hook->envs);
+        int status = 0;
+        text = point_at(argv, hook->args, text + length(path) + 1);
+        text = point_at(envp, hook->envs, text);
+        long pid = sys(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+        if (pid == 0)
+            become_hook(stage, path, argv, envp);
+        check(stage, pid, "fork for a startContainer hook");
+        long error = wait_for_hook(pid, hook->timeout_ms, &status);
+        if (error || status)
+            fail_hook(stage, path, error, status);
+    }
 }
 
 static void run_command(const struct stage *stage) {
@@ -360,11 +489,14 @@ static int last_stage(int argc, char **argv) {
     reset_signals(&stage);
     // A keyring of the host's session would be shared with the container; old kernels lack the call.
     (void)sys(SYS_keyctl, JOIN_SESSION_KEYRING, 0, 0, 0, 0);
+    set_limits(&stage);
+    set_priorities(&stage);
     become_user(&stage);
     enter_cwd(&stage);
     find_command(&stage);
     wait_for_start(&stage);
     drop_privileges(&stage);
+    run_start_hooks(&stage);
     run_command(&stage);
     return EXIT_FAILED;
 }

@@ -12,6 +12,7 @@ from mydocker._linux import (
     fsconfig,
     fsmount,
     fsopen,
+    fspick,
     fstatfs_type,
     inotify_add_watch,
     inotify_init1,
@@ -32,8 +33,9 @@ from mydocker._linux import (
 )
 
 __all__ = [
-    "capget", "capset", "clone3", "close_range", "fsconfig", "fsmount", "fsopen", "fstatfs_type", "inotify_add_watch",
-    "inotify_init1", "madvise", "mount", "mount_setattr", "move_mount", "open_tree", "openat2", "pivot_root", "prctl",
+    "capget", "capset", "clone3", "close_range", "fsconfig", "fsmount", "fsopen", "fspick", "fstatfs_type",
+    "inotify_add_watch", "inotify_init1", "madvise", "mount", "mount_setattr", "move_mount", "open_tree", "openat2",
+    "pivot_root", "prctl",
     "renameat2", "setdomainname", "sethostname", "setns", "umount2", "unshare",
 ]
 
@@ -44,6 +46,7 @@ AT_SYMLINK_NOFOLLOW = 0x100
 O_PATH = 0o10000000
 
 # clone3(2), unshare(2), setns(2)
+CLONE_PARENT = 0x00008000
 CLONE_NEWTIME = 0x00000080
 CLONE_NEWNS = 0x00020000
 CLONE_NEWCGROUP = 0x02000000
@@ -99,6 +102,9 @@ FSCONFIG_SET_FLAG = 0
 FSCONFIG_SET_STRING = 1
 FSCONFIG_SET_FD = 5
 FSCONFIG_CMD_CREATE = 6
+FSCONFIG_CMD_RECONFIGURE = 7
+FSPICK_CLOEXEC = 1
+FSPICK_EMPTY_PATH = 8
 MOVE_MOUNT_F_EMPTY_PATH = 0x04
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 OPEN_TREE_CLONE = 1

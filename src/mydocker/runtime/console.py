@@ -5,6 +5,7 @@ container could have replaced (CVE-2025-52565).
 """
 from __future__ import annotations
 
+import _socket
 import fcntl
 import os
 import stat
@@ -41,6 +42,15 @@ def open_console(root_fd: int) -> tuple[int, int]:
     slave = fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     os.set_blocking(master, True)
     return master, slave
+
+
+def send_master(console_fd: int, master: int) -> None:
+    """Send a terminal's master to a console socket, as its name's bytes and SCM_RIGHTS: what conmon and shims expect."""
+    control = _socket.socket(fileno=os.dup(console_fd))
+    try:
+        control.sendmsg([b"/dev/ptmx"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, master.to_bytes(4, "little"))])
+    finally:
+        control.close()
 
 
 def set_size(fd: int, rows: int, columns: int) -> None:

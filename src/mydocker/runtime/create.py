@@ -1,9 +1,10 @@
 """Creating a container from a bundle: cgroup, namespaces, and an init that is on its way to READY.
 
-`create` returns as soon as the init was cloned: what it does to become the container (mostly mounts) and
-what its parent does meanwhile (executing the monitor) take about as long as each other, and go on at
-the same time. What the init has to say, CONSOLE, READY or FAILED, comes on the channel (sync.py); the
-monitor listens to it. Nothing is left when `create` raises.
+`create` returns as soon as the init needs nothing of its creator's any more: usually right after it was
+cloned, so that what it does to become the container (mostly mounts) and what its parent does meanwhile
+(executing the monitor) go on at the same time; with id mappings, namespaces to join or hooks, once
+these are done. What the init has to say then, CONSOLE, READY or FAILED, comes on the channel (sync.py): the
+monitor listens to it, or a caller without one does, by `sync.receive`. Nothing is left when `create` raises.
 
 Source: runtime-spec runtime.md "Create"; clone(2), namespaces(7).
 """
@@ -14,7 +15,6 @@ import os
 from contextlib import ExitStack
 
 from mydocker.base import log, trace
-from mydocker.base.errors import Unsupported
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup.group import Cgroup
@@ -22,18 +22,21 @@ from mydocker.linux.cgroup.group import enter as enter_cgroup
 from mydocker.linux.process import signal_pidfd
 
 from . import plan, sync
-from .init import InitOrder, run_init
+from .init import InitOrder, become_root, report_and_exit, run_init
+from .namespaces import FLAGS, NamespacePlan, enter_time_namespace, join_all, plan_namespaces
+from .plan import NO_ATTRIBUTES
 from .rootfs import plan_rootfs
 from .seccomp import Filter, prepare_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from mydocker.oci.runtime_spec import Mount, Spec
 
-NAMESPACES = {
-    "pid": sc.CLONE_NEWPID, "network": sc.CLONE_NEWNET, "mount": sc.CLONE_NEWNS, "ipc": sc.CLONE_NEWIPC,
-    "uts": sc.CLONE_NEWUTS, "cgroup": sc.CLONE_NEWCGROUP, "user": sc.CLONE_NEWUSER, "time": sc.CLONE_NEWTIME,
-}
+#: Kinds of namespaces of the spec -> CLONE_NEW* flags.
+NAMESPACES = FLAGS
+_OUTSIDE_HOOKS = ("prestart", "createRuntime")
 
 
 class Created(Record):
@@ -47,48 +50,63 @@ class Created(Record):
 
 def create(
     spec: Spec, root_path: str, *, root_mount: Mount | None = None, stdio: tuple[int, int, int] | None = None,
-    user: str | None = None, groups: tuple[str, ...] = (), start_fd: int = -1, container_id: str = "", seccomp_cache: str = "",
+    user: str | None = None, groups: tuple[str, ...] = (), start_fd: int = -1, console_fd: int = -1, preserve_fds: int = 0,
+    container_id: str = "", bundle: str = "", seccomp_cache: str = "",
 ) -> Created:
     """Clone the container's init and set it on its way.
 
-    `root_path` is the rootfs directory, `root_mount` what to mount there first; `stdio` are the
-    descriptors for 0, 1, 2 unless the process wants a terminal; `user` and further `groups` are looked up
-    in the container; `seccomp_cache` is a directory for compiled filters (seccomp.py).
-    The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
+    `root_path` is the rootfs directory, `root_mount` what to mount there first. `stdio` are the descriptors
+    for 0, 1, 2 unless the process wants a terminal, None leaves the caller's; `console_fd` is a connected socket
+    that gets a terminal's master instead of the channel. `user` and further `groups` are looked up in the
+    container, None takes the spec's numbers. `start_fd` is a FIFO opened for reading and writing, on which one
+    byte means START; without it START comes on the channel. Descriptors 3 to 3 + `preserve_fds` - 1 go to the
+    command. `container_id` and `bundle` are what hooks are told; `seccomp_cache` is a directory for compiled
+    filters (seccomp.py). The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
     """
     linux = spec.get("linux", {})
     plan.last_stage_fd()
     seccomp = prepare_filter(linux.get("seccomp"), seccomp_cache)
-    with ExitStack() as undo:
+    with ExitStack() as undo, ExitStack() as closing:
         cgroup = Cgroup.create(linux.get("cgroupsPath", f"/mydocker/{container_id}"), linux.get("resources", {}))
         undo.callback(cgroup.remove)
         trace.point("made cgroup")
-        order = plan_init(spec, root_path, root_mount, stdio, user, groups, start_fd, cgroup, seccomp)
+        namespaces = plan_namespaces(spec)
+        closing.callback(namespaces.close)
+        order = plan_init(
+            spec, root_path, namespaces, cgroup, root_mount=root_mount, stdio=stdio, user=user, groups=groups,
+            start_fd=start_fd, console_fd=console_fd, preserve_fds=preserve_fds, container_id=container_id, bundle=bundle,
+            seccomp=seccomp)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
-        # The cgroup namespace is left to the init: see `enter_cgroup_namespace`.
-        pid, pidfd = clone_into(cgroup, order.namespaces & ~sc.CLONE_NEWCGROUP)
-        if pid == 0:
-            channel.close()
-            run_init(order, inner)
+        closing.callback(inner.close)
+        pid, pidfd = clone_init(order, namespaces, cgroup, channel, inner)
         undo.callback(kill_and_reap, pid, pidfd)
         inner.close()
         log.debug("cloned", container=container_id, pid=pid)
+        serve_init(order, pid, channel)
         undo.pop_all()
     return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup)
 
 
 def plan_init(
-    spec: Spec, root_path: str, root_mount: Mount | None, stdio: tuple[int, int, int] | None, user: str | None,
-    groups: tuple[str, ...], start_fd: int, cgroup: Cgroup, seccomp: Filter,
+    spec: Spec, root_path: str, namespaces: NamespacePlan, cgroup: Cgroup, *, root_mount: Mount | None,
+    stdio: tuple[int, int, int] | None, user: str | None, groups: tuple[str, ...], start_fd: int, console_fd: int,
+    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter,
 ) -> InitOrder:
     """Decide everything that can be decided before the fork.
 
     Only hierarchies in which the container has a cgroup of its own are shown inside: in any other
     one its view would begin at the engine's.
     """
-    if spec["process"].get("rlimits"):
-        import resource  # noqa: F401  # cold: so that the init need not import inside the container
+    hooks = spec.get("hooks", {})
+    if hooks or namespaces.all & sc.CLONE_NEWUSER:
+        from . import hooks as _hooks  # noqa: F401  # cold: the init must not import once it is inside
+        from . import idmap  # noqa: F401
+    attributes = NO_ATTRIBUTES
+    if needs_attributes(spec):
+        from .attributes import plan_attributes  # cold
+
+        attributes = plan_attributes(spec["process"], spec.get("linux", {}))
     shared: dict[str, list[str]] = {}
     for controller, directory in cgroup.v1.items():
         shared.setdefault(directory, []).append(controller)
@@ -96,18 +114,110 @@ def plan_init(
     return InitOrder(
         spec=spec, root_path=root_path, root_mount=root_mount,
         operations=tuple(plan_rootfs(spec, v1_hierarchies=v1_hierarchies, has_v2=bool(cgroup.v2))),
-        namespaces=_namespace_flags(spec), stdio=stdio, user=user, groups=groups, start_fd=start_fd, seccomp=seccomp,
+        new_namespaces=namespaces.new, own_namespaces=namespaces.all, has_helper=namespaces.needs_helper,
+        has_outside_hooks=any(hooks.get(kind) for kind in _OUTSIDE_HOOKS),
+        stdio=stdio, user=user, groups=groups, seccomp=seccomp, start_fd=start_fd, console_fd=console_fd,
+        preserve_fds=preserve_fds, attributes=attributes, container_id=container_id, bundle=bundle,
     )
 
 
-def _namespace_flags(spec: Spec) -> int:
-    flags = 0
-    for namespace in spec.get("linux", {}).get("namespaces", ()):
-        kind = namespace.get("type", "")
-        if kind not in NAMESPACES or namespace.get("path"):
-            raise Unsupported(f"linux.namespaces: {kind} {namespace.get('path', '')} cannot be used")
-        flags |= NAMESPACES[kind]
-    return flags
+def needs_attributes(spec: Spec) -> bool:
+    """Tell whether a spec has any of what runtime/attributes.py is for."""
+    process = spec["process"]
+    return bool(
+        process.get("rlimits") or process.get("oomScoreAdj") is not None or process.get("scheduler")
+        or process.get("ioPriority") or spec.get("linux", {}).get("personality"))
+
+
+def clone_init(
+    order: InitOrder, namespaces: NamespacePlan, cgroup: Cgroup, channel: _socket.socket, inner: _socket.socket
+) -> tuple[int, int]:
+    """Clone the init and give it its id mappings; return its pid and pidfd."""
+    if namespaces.needs_helper:
+        return clone_by_helper(order, namespaces, cgroup, channel, inner)
+    # The cgroup namespace is left to the init: see `enter_cgroup_namespace`.
+    pid, pidfd = clone_into(cgroup, namespaces.new & ~sc.CLONE_NEWCGROUP)
+    if pid == 0:
+        channel.close()
+        run_init(order, inner)
+    try:
+        if namespaces.new & sc.CLONE_NEWUSER:
+            inner.close()
+            map_ids(order.spec, pid, channel)
+    except BaseException:
+        kill_and_reap(pid, pidfd)
+        raise
+    return pid, pidfd
+
+
+def map_ids(spec: Spec, pid: int, channel: _socket.socket) -> None:
+    """Write the id mappings for whoever is first in the new user namespace, and do what it may not do for itself there."""
+    from .attributes import apply_from_outside  # cold
+    from .idmap import write_mappings  # cold
+
+    sync.receive(channel, sync.MAPPING)
+    linux = spec["linux"]
+    write_mappings(pid, linux.get("uidMappings", ()), linux.get("gidMappings", ()))
+    apply_from_outside(pid, spec["process"])
+    channel.send(sync.GO)
+
+
+def clone_by_helper(
+    order: InitOrder, namespaces: NamespacePlan, cgroup: Cgroup, channel: _socket.socket, inner: _socket.socket
+) -> tuple[int, int]:
+    """Have a helper join the namespaces that exist and clone the init; return the init's pid and pidfd."""
+    helper, helper_pidfd = clone_into(cgroup, 0)
+    if helper == 0:
+        channel.close()
+        run_helper(order, namespaces, inner)
+    try:
+        inner.close()
+        if namespaces.new & sc.CLONE_NEWUSER:
+            map_ids(order.spec, helper, channel)
+        text, pidfd = sync.receive_message(channel, sync.CLONED)
+        if namespaces.all & sc.CLONE_NEWUSER:
+            from .attributes import apply_from_outside  # cold
+
+            apply_from_outside(int(text), order.spec["process"])
+        channel.send(sync.GO)
+        return int(text), pidfd
+    finally:
+        kill_and_reap(helper, helper_pidfd)
+
+
+def run_helper(order: InitOrder, namespaces: NamespacePlan, channel: _socket.socket) -> NoReturn:
+    """Join what is to be joined, clone the init as a sibling, and end. A failure is reported on the channel."""
+    try:
+        join_all(namespaces)
+        new = namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
+        if new & sc.CLONE_NEWUSER:
+            sc.unshare(sc.CLONE_NEWUSER)
+            sync.ask(channel, sync.MAPPING)
+            new &= ~sc.CLONE_NEWUSER
+        if namespaces.all & sc.CLONE_NEWUSER:
+            become_root(order.spec)
+        if namespaces.new & sc.CLONE_NEWTIME:
+            enter_time_namespace(namespaces.time_offsets)
+        pid, pidfd = sc.clone3(new | sc.CLONE_PARENT)
+        if pid == 0:
+            run_init(order, channel)
+        sync.send(channel, sync.CLONED + str(pid).encode(), pidfd)
+    except BaseException as error:
+        report_and_exit(channel, error)
+    os._exit(0)
+
+
+def serve_init(order: InitOrder, pid: int, channel: _socket.socket) -> None:
+    """Do what the init waits for: the hooks that run outside, once its mounts are made."""
+    if not order.has_outside_hooks:
+        return
+    from .hooks import run_hooks, state_of  # cold
+
+    sync.receive(channel, sync.HOOKS)
+    state = state_of(order.spec, container_id=order.container_id, status="creating", pid=pid, bundle=order.bundle)
+    for kind in _OUTSIDE_HOOKS:
+        run_hooks(order.spec["hooks"].get(kind, ()), state, kind=kind)  # type: ignore[arg-type]
+    channel.send(sync.GO)
 
 
 def clone_into(cgroup: Cgroup, namespaces: int) -> tuple[int, int]:

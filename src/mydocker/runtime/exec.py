@@ -23,12 +23,13 @@ from .init import (
     execute_last_stage,
     find_credentials,
     hide_from_ptrace,
-    is_pipe,
     open_terminal,
     report_and_exit,
-    set_process_limits,
+    score_for_oom_killer,
+    take_stdio,
 )
-from .seccomp import Filter
+from .plan import NO_ATTRIBUTES, Attributes, LastStage
+from .seccomp import NO_FILTER, Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class ExecOrder(Record):
-    """What the entering process is told; see InitOrder."""
+    """What the entering process is told; see InitOrder and create.create."""
 
     process: Process
     namespaces: int
@@ -46,7 +47,10 @@ class ExecOrder(Record):
     stdio: tuple[int, int, int] | None
     user: str | None = None
     groups: tuple[str, ...] = ()
-    seccomp: Filter = Filter()
+    seccomp: Filter = NO_FILTER
+    console_fd: int = -1
+    preserve_fds: int = 0
+    attributes: Attributes = NO_ATTRIBUTES
 
 
 def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
@@ -57,6 +61,7 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
     container's pid namespace. Raises NotFound when the container ended, MydockerError, OSError.
     """
     plan.last_stage_fd()
+    order = with_attributes(order)
     with ExitStack() as undo:
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
@@ -65,10 +70,16 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
                 sc.setns(order.init_pidfd, sc.CLONE_NEWPID)
             except ProcessLookupError:
                 raise NotFound("enter the container: it has ended") from None
-        pid, pidfd = clone_into(cgroup, 0)
-        if pid == 0:
-            channel.close()
-            run_exec(order, inner)
+        cpus = os.sched_getaffinity(0) if order.process.get("execCPUAffinity") else None
+        bind_to_cpus(order.process, "initial")
+        try:
+            pid, pidfd = clone_into(cgroup, 0)
+            if pid == 0:
+                channel.close()
+                run_exec(order, inner)
+        finally:
+            if cpus is not None:
+                os.sched_setaffinity(0, cpus)
         undo.callback(kill_and_reap, pid, pidfd)
         inner.close()
         log.debug("exec cloned", pid=pid)
@@ -76,24 +87,49 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
     return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup)
 
 
+def with_attributes(order: ExecOrder) -> ExecOrder:
+    """Return the order with what only some processes have. Raises InvalidRequest by field."""
+    process = order.process
+    if not any(process.get(key) for key in ("rlimits", "scheduler", "ioPriority", "execCPUAffinity")) and (
+            process.get("oomScoreAdj") is None):
+        return order
+    from .attributes import parse_cpus, plan_attributes  # cold: and so that the child need not import it inside
+
+    for key, text in process.get("execCPUAffinity", {}).items():
+        parse_cpus(str(text), f"process.execCPUAffinity.{key}")
+    return order.replace(attributes=plan_attributes(process, {}))
+
+
 def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
     """Join the container and execute the last stage: the steps, in order. Never returns."""
+    process = order.process
     try:
         hide_from_ptrace()
+        score_for_oom_killer(process, 0)  # before a user namespace is joined in which it may not
         os.setsid()
         join_namespaces(order)
+        bind_to_cpus(process, "final")
+        os.umask(plan.DEFAULT_UMASK)
         root_fd = os.open("/", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        credentials = find_credentials(root_fd, order.process, order.user, order.groups)
-        if order.process.get("terminal"):
-            open_terminal(root_fd, order.process, credentials, channel, console_in=None)
-        for target, fd in enumerate(order.stdio or ()):
-            if credentials.uid and is_pipe(fd):
-                os.fchown(fd, credentials.uid, credentials.gid)
-            os.dup2(fd, target)
-        set_process_limits(order.process)
-        execute_last_stage(order.process, credentials, channel.fileno(), order.seccomp)
+        credentials = find_credentials(root_fd, process, order.user, order.groups)
+        if process.get("terminal"):
+            open_terminal(root_fd, process, credentials, channel, console_fd=order.console_fd, console_in=None)
+        else:
+            take_stdio(order.stdio, credentials)
+        execute_last_stage(process, credentials, LastStage(
+            sync_fd=channel.fileno(), preserve_fds=order.preserve_fds, attributes=order.attributes,
+            filters=order.seccomp.program, filter_flags=order.seccomp.flags))
     except BaseException as error:
         report_and_exit(channel, error)
+
+
+def bind_to_cpus(process: Process, when: str) -> None:
+    """Set process.execCPUAffinity: `initial` before the container's cgroup is entered, `final` behind it."""
+    cpus = process.get("execCPUAffinity", {}).get(when)
+    if cpus:
+        from .attributes import set_affinity  # cold: imported by the creator already where there is one
+
+        set_affinity(str(cpus), f"process.execCPUAffinity.{when}")
 
 
 def join_namespaces(order: ExecOrder) -> None:

@@ -9,26 +9,27 @@ Source: runtime-spec runtime.md "Lifecycle", config.md, config-linux.md.
 from __future__ import annotations
 
 import _socket
+import errno
 import fcntl
 import os
 import struct
 
 from mydocker.base import files, trace
-from mydocker.base.errors import Denied, MydockerError, Unsupported
+from mydocker.base.errors import Denied, InvalidRequest, MydockerError, RuntimeFailed, Unsupported
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
 from . import console, sync
-from .plan import Credentials, last_stage_fd, open_sealed, pack_plan
+from .plan import DEFAULT_UMASK, NO_ATTRIBUTES, Attributes, Credentials, LastStage, last_stage_fd, open_sealed, pack_plan
 from .rootfs import Operation, Rootfs, mount_root, set_attributes
-from .seccomp import Filter
-from .users import resolve_user
+from .seccomp import NO_FILTER, Filter
+from .users import find_home, resolve_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 
-    from mydocker.oci.runtime_spec import Mount, Process, Rlimit, Spec
+    from mydocker.oci.runtime_spec import Mount, Process, Spec
 
 _PROPAGATION = {
     "private": sc.MS_PRIVATE, "rprivate": sc.MS_PRIVATE | sc.MS_REC,
@@ -43,20 +44,29 @@ class InitOrder(Record):
     """What the init is told; made before the fork, so that the child only reads it.
 
     `user` (and `groups` beside its own) is looked up in the container's own files when it is not None, else the
-    spec's numbers count. `stdio` are the descriptors that become 0, 1, 2 (without a terminal). `operations` come
-    from `plan_rootfs`.
+    spec's numbers count. `stdio` are the descriptors that become 0, 1, 2 (without a terminal), None keeps those of the creator.
+    `operations` come from `plan_rootfs`. Of the namespaces' flags, `own_namespaces` has those that are not the
+    creator's, `new_namespaces` those of them that are not joined by path. See create.create for the rest.
     """
 
     spec: Spec
     root_path: str
     root_mount: Mount | None
     operations: tuple[Operation, ...]
-    namespaces: int
-    stdio: tuple[int, int, int] | None
+    new_namespaces: int
+    own_namespaces: int
+    has_helper: bool = False
+    has_outside_hooks: bool = False
+    stdio: tuple[int, int, int] | None = None
     user: str | None = None
     groups: tuple[str, ...] = ()
+    seccomp: Filter = NO_FILTER
     start_fd: int = -1
-    seccomp: Filter = Filter()
+    console_fd: int = -1
+    preserve_fds: int = 0
+    attributes: Attributes = NO_ATTRIBUTES
+    container_id: str = ""
+    bundle: str = ""
 
 
 def run_init(order: InitOrder, channel: _socket.socket) -> NoReturn:
@@ -76,23 +86,27 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     process = spec["process"]
     trace.point("init began")
     hide_from_ptrace()
-    enter_cgroup_namespace(order.namespaces)
+    enter_user_namespace(order, channel)
+    score_for_oom_killer(process, order.own_namespaces)
+    enter_cgroup_namespace(order.new_namespaces)
     os.setsid()
-    name_the_machine(spec, order.namespaces)
-    raise_loopback(order.namespaces)
-    isolate_mounts(spec, order.namespaces)
+    os.umask(DEFAULT_UMASK)
+    name_the_machine(spec, order.own_namespaces)
+    raise_loopback(order.new_namespaces)
+    apply_sysctls(spec)
+    isolate_mounts(order)
     root = Rootfs(mount_root(order.root_path, order.root_mount))
     for operation in order.operations:
         operation.apply(root)
-    apply_sysctls(root, spec)
+    run_create_hooks(order, channel)
     credentials = find_credentials(root.fd, process, order.user, order.groups)
     make_working_directory(root, process["cwd"])
     set_stdio(root, process, order, credentials, channel)
     seal_root(root, spec)
     trace.point("init made root")
     pivot_into(root)
-    set_process_limits(process)
-    execute_last_stage(process, credentials, channel.fileno(), order.seccomp, order.start_fd)
+    propagate_root(spec)
+    execute_last_stage(process, credentials, plan_last_stage(order, channel.fileno()))
 
 
 def hide_from_ptrace() -> None:
@@ -101,6 +115,48 @@ def hide_from_ptrace() -> None:
     execve of the last stage undoes it, and that program holds nothing of the host's.
     """
     sc.prctl(sc.PR_SET_DUMPABLE, 0)
+
+
+def enter_user_namespace(order: InitOrder, channel: _socket.socket) -> None:
+    """Wait for the id mappings, and become root of the user namespace, which until now this process is not.
+
+    Where a helper joined namespaces, it has done so already; then wait until the creator knows this process.
+    """
+    if order.has_helper:
+        sync.receive(channel, sync.GO)
+    elif order.new_namespaces & sc.CLONE_NEWUSER:
+        sync.ask(channel, sync.MAPPING)
+    if order.own_namespaces & sc.CLONE_NEWUSER:
+        become_root(order.spec)
+
+
+def become_root(spec: Spec) -> None:
+    """Become the user that owns the container's files: its root, or its first id where it has no root."""
+    from .idmap import root_of  # cold: imported by the creator already where there are id mappings
+
+    linux = spec["linux"]
+    try:
+        os.setgroups(())
+    except PermissionError:
+        pass  # setgroups is denied to a user namespace that an ordinary user mapped for itself: there is none to drop
+    uid, gid = root_of(linux.get("uidMappings", ())), root_of(linux.get("gidMappings", ()))
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    # A change of user makes a process undumpable and root's: not ours to read /proc/self any more.
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
+
+
+def score_for_oom_killer(process: Process, own_namespaces: int) -> None:
+    """Set the score for the kernel's out-of-memory killer, by the host's /proc: no path of the container's.
+
+    In a user namespace the creator has done it, who may lower it.
+    """
+    score = process.get("oomScoreAdj")
+    if score is None or own_namespaces & sc.CLONE_NEWUSER:
+        return
+    from .attributes import set_oom_score  # cold: imported by the creator already when there is a score
+
+    set_oom_score("/proc/self/oom_score_adj", score)
 
 
 def enter_cgroup_namespace(namespaces: int) -> None:
@@ -134,32 +190,60 @@ def raise_loopback(namespaces: int) -> None:
         control.close()
 
 
-def isolate_mounts(spec: Spec, namespaces: int) -> None:
-    """Cut the mount namespace's propagation, so that no mount made below appears on the host.
+def apply_sysctls(spec: Spec) -> None:
+    """Write linux.sysctl: through the host's /proc, still in view, where no container can have put anything else.
 
-    pivot_root(2) wants the parent of the new root not shared, too; that is the reason for private as the default.
+    /proc/sys shows every process the values of its own namespaces, whose procfs it may be (CVE-2025-52881).
     """
-    if not namespaces & sc.CLONE_NEWNS:
-        raise Unsupported("linux.namespaces: a container without a mount namespace of its own is not supported")
-    word = spec.get("linux", {}).get("rootfsPropagation", "") or "rprivate"
-    sc.mount(None, "/", None, _PROPAGATION[word] if word in ("rslave", "slave") else sc.MS_PRIVATE | sc.MS_REC, None)
-
-
-def apply_sysctls(root: Rootfs, spec: Spec) -> None:
-    """Write linux.sysctl through the container's own procfs, checked to be one (CVE-2025-52881)."""
     for key, value in spec.get("linux", {}).get("sysctl", {}).items():
-        write_procfs(root, "/proc/sys/" + key.replace(".", "/"), value)
+        path = sysctl_path(key)
+        try:
+            fd = sc.openat2(
+                sc.AT_FDCWD, path, os.O_WRONLY, 0, sc.RESOLVE_NO_SYMLINKS | sc.RESOLVE_NO_MAGICLINKS)
+            try:
+                if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
+                    raise Denied(f"linux.sysctl: {key}: {path} is not on procfs")
+                files.write_all(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise RuntimeFailed(f"linux.sysctl: {key}={value}: {os.strerror(error.errno or 0)}") from error
 
 
-def write_procfs(root: Rootfs, path: str, value: str) -> None:
-    """Write to a file of the container's /proc. Raises Denied when the path does not lead to procfs."""
-    fd = root.open(path, os.O_WRONLY)
-    try:
-        if sc.fstatfs_type(fd) != sc.PROC_SUPER_MAGIC:
-            raise Denied(f"write {path}: it is not on procfs")
-        files.write_all(fd, value.encode())
-    finally:
-        os.close(fd)
+def sysctl_path(key: str) -> str:
+    """Return the file of a kernel parameter; `/` and `.` change places where the first of them is a `/` (sysctl(8))."""
+    dot, slash = key.find("."), key.find("/")
+    if slash < 0 or 0 <= dot < slash:
+        key = key.translate({0x2E: "/", 0x2F: "."})
+    return f"/proc/sys/{key}"
+
+
+def isolate_mounts(order: InitOrder) -> None:
+    """Cut the mount namespace's propagation to the host, so that no mount made below appears there.
+
+    The default still lets the host's mounts in, for binds that ask for it (rslave). `shared` is the spec's own wish.
+    """
+    if not order.own_namespaces & sc.CLONE_NEWNS:
+        raise Unsupported("linux.namespaces: a container without a mount namespace of its own is not supported")
+    word = order.spec.get("linux", {}).get("rootfsPropagation", "") or "rslave"
+    flags = _PROPAGATION[word] if word in ("shared", "rshared", "private", "rprivate") else sc.MS_SLAVE
+    sc.mount(None, "/", None, flags | sc.MS_REC, None)
+
+
+def run_create_hooks(order: InitOrder, channel: _socket.socket) -> None:
+    """Have the creator run its hooks, then run those of createContainer: inside the namespaces, outside the root."""
+    hooks = order.spec.get("hooks")
+    if not hooks:
+        return
+    if order.has_outside_hooks:
+        sync.ask(channel, sync.HOOKS)
+    if hooks.get("createContainer"):
+        from .hooks import run_hooks, state_of  # cold: imported by the creator already where there are hooks
+
+        # The host's procfs knows this process by the pid that the hook's author means.
+        pid = int(os.readlink("/proc/self"))
+        state = state_of(order.spec, container_id=order.container_id, status="creating", pid=pid, bundle=order.bundle)
+        run_hooks(hooks["createContainer"], state, kind="createContainer")
 
 
 def find_credentials(root_fd: int, process: Process, user: str | None, groups: tuple[str, ...] = ()) -> Credentials:
@@ -167,8 +251,10 @@ def find_credentials(root_fd: int, process: Process, user: str | None, groups: t
     if user is not None:
         return resolve_user(root_fd, user, groups)
     numbers = process.get("user", {})
+    uid = numbers.get("uid", 0)
     return Credentials(
-        uid=numbers.get("uid", 0), gid=numbers.get("gid", 0), groups=tuple(numbers.get("additionalGids", ())))
+        uid=uid, gid=numbers.get("gid", 0), groups=tuple(numbers.get("additionalGids") or ()),
+        home="/" if has_home(process) else find_home(root_fd, uid))
 
 
 def make_working_directory(root: Rootfs, cwd: str) -> None:
@@ -182,30 +268,52 @@ def make_working_directory(root: Rootfs, cwd: str) -> None:
 def set_stdio(root: Rootfs, process: Process, order: InitOrder, credentials: Credentials, channel: _socket.socket) -> None:
     """Put the pipes, or a new terminal of the container's own, on descriptors 0, 1 and 2."""
     if process.get("terminal"):
-        open_terminal(root.fd, process, credentials, channel, console_in=root)
-        return
-    for target, fd in enumerate(order.stdio or ()):
+        open_terminal(root.fd, process, credentials, channel, console_fd=order.console_fd, console_in=root)
+    else:
+        take_stdio(order.stdio, credentials)
+
+
+def take_stdio(stdio: tuple[int, int, int] | None, credentials: Credentials) -> None:
+    """Put the descriptors of `stdio`, or those that were inherited, on 0, 1 and 2."""
+    for target, fd in enumerate(stdio or (0, 1, 2)):
         # The command may open /dev/stdout again under its own user. Only pipes: anything else is
         # somebody else's file, and /dev/null is the host's.
         if credentials.uid and is_pipe(fd):
-            os.fchown(fd, credentials.uid, credentials.gid)
-        os.dup2(fd, target)
+            give_pipe(fd, credentials.uid)
+        if fd != target:
+            os.dup2(fd, target)
+
+
+def give_pipe(fd: int, uid: int) -> None:
+    """Make a pipe a user's, as far as this process may: in a user namespace it may belong to an id unknown there."""
+    try:
+        os.fchown(fd, uid, -1)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL, errno.EROFS):
+            raise
 
 
 def is_pipe(fd: int) -> bool:
-    """Tell whether a descriptor is a pipe or FIFO."""
-    return os.fstat(fd).st_mode & 0o170000 == 0o010000
+    """Tell whether a descriptor is a pipe or FIFO; a closed one is not."""
+    try:
+        return os.fstat(fd).st_mode & 0o170000 == 0o010000
+    except OSError:
+        return False
 
 
 def open_terminal(
-    root_fd: int, process: Process, credentials: Credentials, channel: _socket.socket, *, console_in: Rootfs | None
+    root_fd: int, process: Process, credentials: Credentials, channel: _socket.socket, *, console_fd: int,
+    console_in: Rootfs | None,
 ) -> None:
-    """Open a terminal, send its master to the creator, take the slave; show it as /dev/console too."""
+    """Open a terminal, send its master to the creator or the console socket, take the slave; show it as /dev/console too."""
     master, slave = console.open_console(root_fd)
     if size := process.get("consoleSize"):
         console.set_size(master, size["height"], size["width"])
     os.fchown(slave, credentials.uid, -1)
-    sync.send(channel, sync.CONSOLE, master)
+    if console_fd >= 0:
+        console.send_master(console_fd, master)
+    else:
+        sync.send(channel, sync.CONSOLE, master)
     os.close(master)
     if console_in is not None:
         from_slave = sc.open_tree(slave, "", sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | sc.AT_EMPTY_PATH)
@@ -217,7 +325,7 @@ def open_terminal(
 
 
 def seal_root(root: Rootfs, spec: Spec) -> None:
-    """Make the root read-only, last of all mounts, and set its propagation."""
+    """Make the root read-only, last of all mounts."""
     if spec.get("root", {}).get("readonly"):
         set_attributes(root.fd, sc.MOUNT_ATTR_RDONLY, 0)
 
@@ -231,47 +339,59 @@ def pivot_into(root: Rootfs) -> None:
     os.chdir("/")
 
 
-def set_process_limits(process: Process) -> None:
-    """Set resource limits and the score for the kernel's out-of-memory killer."""
-    for limit in process.get("rlimits", ()):
-        set_rlimit(limit)
-    score = process.get("oomScoreAdj")
-    if score is not None:
-        files_fd = os.open("/proc/self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC)
-        try:
-            if sc.fstatfs_type(files_fd) != sc.PROC_SUPER_MAGIC:
-                raise Denied("write /proc/self/oom_score_adj: it is not on procfs")
-            files.write_all(files_fd, str(score).encode())
-        finally:
-            os.close(files_fd)
+def propagate_root(spec: Spec) -> None:
+    """Set the propagation of the container's root, which is private as it is (spec: linux.rootfsPropagation).
+
+    Behind pivot_root, so that it is this one mount's and never that of a mount of the host's.
+    """
+    word = spec.get("linux", {}).get("rootfsPropagation", "")
+    if word not in ("", "private", "rprivate"):
+        sc.mount(None, "/", None, _PROPAGATION[word], None)
 
 
-def set_rlimit(limit: Rlimit) -> None:
-    """Set one limit of setrlimit(2) by its spec name, such as RLIMIT_NOFILE. Raises OSError."""
-    import resource  # cold: imported by the creator already when the spec has limits
+def plan_last_stage(order: InitOrder, sync_fd: int) -> LastStage:
+    """Return what the last stage is told beside the process."""
+    hooks = tuple(order.spec.get("hooks", {}).get("startContainer") or ())
+    hook_input_fd = hook_output_fd = -1
+    if hooks:
+        from .hooks import open_hook_files  # cold: imported by the creator already where there are hooks
 
-    resource.setrlimit(getattr(resource, limit["type"]), (limit["soft"], limit["hard"]))
+        hook_input_fd, hook_output_fd = open_hook_files(order)
+    return LastStage(
+        sync_fd=sync_fd, start_fd=order.start_fd, preserve_fds=order.preserve_fds, hooks=hooks, hook_input_fd=hook_input_fd,
+        hook_output_fd=hook_output_fd, attributes=order.attributes, filters=order.seccomp.program,
+        filter_flags=order.seccomp.flags)
 
 
-def execute_last_stage(
-    process: Process, credentials: Credentials, sync_fd: int, seccomp: Filter, start_fd: int = -1
-) -> NoReturn:
+def execute_last_stage(process: Process, credentials: Credentials, last: LastStage) -> NoReturn:
     """Hand over to the last stage (csrc/init/init.c), which becomes the user and then the command."""
-    plan_fd = open_sealed("mydocker-plan", pack_plan(
-        with_home(process, credentials), credentials, sync_fd=sync_fd, start_fd=start_fd,
-        filters=seccomp.program, filter_flags=seccomp.flags))
-    for fd in (plan_fd, sync_fd, start_fd):
+    plan_fd = open_sealed("mydocker-plan", pack_plan(with_home(process, credentials), credentials, last))
+    for fd in (plan_fd, *last.fds()):
         if fd >= 0:
             os.set_inheritable(fd, True)
+    pass_descriptors(last.preserve_fds)
     os.execve(last_stage_fd(), ["mydocker-init", str(plan_fd)], {})
+
+
+def pass_descriptors(count: int) -> None:
+    """Let the command inherit descriptors 3 to 3 + count - 1. Raises InvalidRequest for one that is not open."""
+    for fd in range(3, 3 + count):
+        try:
+            os.set_inheritable(fd, True)
+        except OSError as error:
+            raise InvalidRequest(f"pass descriptor {fd} to the container: {os.strerror(error.errno or 0)}") from error
+
+
+def has_home(process: Process) -> bool:
+    """Tell whether the environment says where HOME is."""
+    return any(item.startswith("HOME=") and item != "HOME=" for item in process.get("env") or ())
 
 
 def with_home(process: Process, credentials: Credentials) -> Process:
     """Return the process with HOME in its environment: the user's, when the image and user say nothing."""
-    env = process.get("env", [])
-    if any(item.startswith("HOME=") for item in env):
+    if has_home(process):
         return process
-    return {**process, "env": [*env, f"HOME={credentials.home}"]}
+    return {**process, "env": [*(item for item in process.get("env") or () if item != "HOME="), f"HOME={credentials.home}"]}
 
 
 def report_and_exit(channel: _socket.socket, error: BaseException) -> NoReturn:

@@ -16,10 +16,12 @@ from mydocker.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mydocker.oci.runtime_spec import Process
+    from mydocker.oci.runtime_spec import Hook, Process
 
-_HEADER = struct.Struct("=8s4I4I2I2i2I5Q")
-_NO_NEW_PRIVS, _SECCOMP, _SET_UMASK = 1, 2, 4
+_HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
+_HOOK = struct.Struct("=4I")
+_LIMIT_BYTES = 24
+_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY = 1, 2, 4, 8
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
 
@@ -33,31 +35,80 @@ class Credentials(Record):
     home: str = "/"
 
 
-def pack_plan(
-    process: Process, credentials: Credentials, *, sync_fd: int, start_fd: int = -1, filters: bytes = b"", filter_flags: int = 0,
-    preserve_fds: int = 0,
-) -> bytes:
-    """Return the plan's bytes for a process of a runtime spec. `filters` is an array of struct sock_filter."""
+class Attributes(Record):
+    """What few specs have, as the last stage takes it (runtime/attributes.py): `struct limit[]`, `struct sched_attr`."""
+
+    limits: bytes = b""
+    scheduler: bytes = b""
+    io_priority: int = 0
+    personality: int | None = None
+
+
+NO_ATTRIBUTES = Attributes()
+#: What a process gets when `process.user.umask` is silent, as with runc.
+DEFAULT_UMASK = 0o022
+
+
+class LastStage(Record):
+    """What the last stage gets beside the process: descriptors, -1 where there is none, and what to run first.
+
+    `start_fd` is a FIFO to wait on in place of the sync socket. `hooks` are the startContainer hooks; they
+    read the state from `hook_input_fd` and write to `hook_output_fd`. `filters` is an array of struct sock_filter.
+    """
+
+    sync_fd: int
+    start_fd: int = -1
+    preserve_fds: int = 0
+    hooks: tuple[Hook, ...] = ()
+    hook_input_fd: int = -1
+    hook_output_fd: int = -1
+    filters: bytes = b""
+    filter_flags: int = 0
+    attributes: Attributes = NO_ATTRIBUTES
+
+    def fds(self) -> tuple[int, ...]:
+        """Return the descriptors in the order of the enumeration in init.c."""
+        return (self.sync_fd, self.start_fd, self.hook_input_fd, self.hook_output_fd, -1, -1)
+
+
+def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> bytes:
+    """Return the plan's bytes for a process of a runtime spec."""
     sets = process.get("capabilities", {})
-    umask = process.get("user", {}).get("umask")
+    attributes = last.attributes
     args = [os.fsencode(arg) for arg in process["args"]]
-    env = [os.fsencode(item) for item in process.get("env", ())]
+    env = [os.fsencode(item) for item in process.get("env") or ()]
     groups = struct.pack(f"={len(credentials.groups)}I", *credentials.groups)
+    hooks, hook_strings = pack_hooks(last.hooks)
     flags = (
         (_NO_NEW_PRIVS if process.get("noNewPrivileges") else 0)
-        | (_SECCOMP if filters else 0)
-        | (_SET_UMASK if umask is not None else 0)
+        | (_SECCOMP if last.filters else 0)
+        | (_SCHEDULER if attributes.scheduler else 0)
+        | (_PERSONALITY if attributes.personality is not None else 0)
     )
+    middle = b"".join((attributes.limits, hooks, groups, last.filters))
     header = _HEADER.pack(
-        b"mydinit1", flags, credentials.uid, credentials.gid, umask or 0,
-        len(credentials.groups), len(args), len(env), len(filters) // 8,
-        filter_flags, _HEADER.size + len(groups) + len(filters),
-        sync_fd, start_fd, preserve_fds, 0,
-        caps.mask(sets.get("bounding", ())), caps.mask(sets.get("effective", ())),
-        caps.mask(sets.get("inheritable", ())), caps.mask(sets.get("permitted", ())), caps.mask(sets.get("ambient", ())),
+        b"mydinit2", flags, credentials.uid, credentials.gid, process.get("user", {}).get("umask", DEFAULT_UMASK),
+        len(credentials.groups), len(args), len(env), len(last.filters) // 8,
+        last.filter_flags, _HEADER.size + len(middle),
+        last.preserve_fds, len(attributes.limits) // _LIMIT_BYTES, len(last.hooks), attributes.io_priority,
+        *last.fds(), attributes.personality or 0,
+        caps.mask(sets.get("bounding") or ()), caps.mask(sets.get("effective") or ()),
+        caps.mask(sets.get("inheritable") or ()), caps.mask(sets.get("permitted") or ()), caps.mask(sets.get("ambient") or ()),
+        attributes.scheduler,
     )
-    strings = b"\0".join((os.fsencode(process["cwd"]), *args, *env))
-    return b"".join((header, groups, filters, strings, b"\0"))
+    strings = b"\0".join((os.fsencode(process["cwd"]), *args, *env, *hook_strings))
+    return b"".join((header, middle, strings, b"\0"))
+
+
+def pack_hooks(hooks: tuple[Hook, ...]) -> tuple[bytes, list[bytes]]:
+    """Return `struct hook[]`, and the strings that go with it."""
+    heads, strings = [], []
+    for hook in hooks:
+        args = hook.get("args") or [hook["path"]]
+        env = hook.get("env") or []
+        heads.append(_HOOK.pack(len(args), len(env), (hook.get("timeout") or 0) * 1000, 0))
+        strings += [os.fsencode(text) for text in (hook["path"], *args, *env)]
+    return b"".join(heads), strings
 
 
 def open_sealed(name: str, content: bytes) -> int:

@@ -57,6 +57,9 @@ class Filter(Record):
     listener_metadata: str = ""
 
 
+NO_FILTER = Filter()
+
+
 def prepare_filter(section: Seccomp | None, cache_directory: str = "") -> Filter:
     """Return the filter of a section; an empty one for no section. Without a directory nothing is cached.
 
@@ -64,7 +67,7 @@ def prepare_filter(section: Seccomp | None, cache_directory: str = "") -> Filter
     """
     # As in runc: a section with no default action and no rules is none.
     if not section or not (section.get("defaultAction") or section.get("syscalls")):
-        return Filter()
+        return NO_FILTER
     flags = filter_flags(section)
     key = cache_key(section)
     program = _load(f"{cache_directory}/{key}") if cache_directory else b""

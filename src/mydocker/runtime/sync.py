@@ -4,21 +4,30 @@ A SOCK_SEQPACKET pair: one datagram is one message, its first byte the name. The
 the last stage in C on the same socket) and the creator (Python, then the monitor in C) follow:
 
     creator                          init
-       | <---- CONSOLE + descriptor -- |   only with a terminal
+       | <---------- MAPPING --------- |   only with a new user namespace: write my id maps
+       | ------------- GO -----------> |
+       | <---- CLONED + descriptor --- |   only where a helper joins namespaces first: the init's pid and pidfd
+       | ------------- GO -----------> |
+       | <----------- HOOKS ---------- |   only with hooks to run outside: the mounts are made
+       | ------------- GO -----------> |
+       | <---- CONSOLE + descriptor -- |   only with a terminal (it goes to the console socket, where there is one)
        | <------------ READY --------- |   last stage: everything is done but the command
        | ------------ START ---------> |
        | <--- end of file | FAILED --- |   the command runs | it does not
 
-FAILED may take the place of any message of the init's and ends it.
+FAILED may take the place of any message of the init's and ends it. What is asked for before CONSOLE is
+served by runtime/create.py before it returns, so the monitor never sees it.
 """
 from __future__ import annotations
 
 import _socket
 import os
 
-from mydocker.base.errors import MydockerError
+from mydocker.base.errors import KINDS, MydockerError, RuntimeFailed
 
 CONSOLE, READY, START, FAILED = b"C", b"R", b"S", b"F"
+MAPPING, CLONED, HOOKS, GO = b"U", b"P", b"H", b"G"
+_MAX_MESSAGE_BYTES = 8192
 #: The monitor keeps 4096 bytes of a report.
 MAX_TEXT_BYTES = 3800
 
@@ -39,6 +48,51 @@ def pack_failure(error: BaseException) -> bytes:
     else:
         kind, text = "RuntimeFailed", f"internal error: {type(error).__name__}: {error}"
     return b"\0".join((FAILED + kind.encode(), b"0", os.fsencode(text)[:MAX_TEXT_BYTES]))
+
+
+def unpack_failure(message: bytes) -> MydockerError:
+    """Return the error that a FAILED message carries."""
+    kind, _, rest = message[1:].partition(b"\0")
+    number, _, text = rest.partition(b"\0")
+    reason = f": {os.strerror(int(number))}" if number.isdigit() and int(number) else ""
+    return KINDS.get(kind.decode("ascii", "replace"), RuntimeFailed)(os.fsdecode(text) + reason)
+
+
+class PeerDied(RuntimeFailed):
+    """The other side ended without saying why."""
+
+
+def receive(sock: _socket.socket, expected: bytes) -> int:
+    """Wait for one message by its name; return the descriptor that came with it, or -1. The caller closes it.
+
+    Raises the error that FAILED carries, PeerDied at end of file, RuntimeFailed for any other message.
+    """
+    return receive_message(sock, expected)[1]
+
+
+def receive_message(sock: _socket.socket, expected: bytes) -> tuple[bytes, int]:
+    """As `receive`, but return what follows the name, too."""
+    try:
+        message, ancillary, _, _ = sock.recvmsg(_MAX_MESSAGE_BYTES, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        message, ancillary = b"", []  # it died with messages of ours unread
+    fd = -1
+    for level, kind, data in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fd = int.from_bytes(data[:4], "little")
+    if message[:1] == FAILED:
+        raise unpack_failure(message)
+    if not message:
+        raise PeerDied("start the container: its init, or whoever creates it, ended before it could be started")
+    if message[:1] != expected:
+        raise RuntimeFailed(f"start the container: received message {message[:1]!r} where {expected!r} was due")
+    return message[1:], fd
+
+
+def ask(sock: _socket.socket, message: bytes) -> None:
+    """Send a request of the init's and wait until the creator has served it."""
+    sock.send(message)
+    receive(sock, GO)
 
 
 def send(sock: _socket.socket, message: bytes, fd: int = -1) -> None:

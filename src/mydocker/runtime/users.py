@@ -55,6 +55,12 @@ def resolve_user(root_fd: int, user: str, extra_groups: tuple[str, ...] = ()) ->
     return Credentials(uid=uid, gid=gid, groups=tuple(dict.fromkeys(groups)), home=home)
 
 
+def find_home(root_fd: int, uid: int) -> str:
+    """Return the home directory of a uid by the container's /etc/passwd, `/` where it has none."""
+    entry = _find_passwd(_read_lines(root_fd, "/etc/passwd"), "", uid)
+    return os.fsdecode(entry[5]) if entry and entry[5].startswith(b"/") else "/"
+
+
 def _read_lines(root_fd: int, path: str) -> list[bytes]:
     try:
         # O_NONBLOCK: a FIFO must not hang us before fstat tells what it is

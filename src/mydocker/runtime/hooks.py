@@ -1,0 +1,124 @@
+"""Hooks: programs of the host that a bundle wants run at points of a container's life.
+
+    prestart, createRuntime   the creator, in its own namespaces; the container's mounts are made   runtime/create.py
+    createContainer           the init, in the container's namespaces, before its root is entered    runtime/init.py
+    startContainer            the last stage, inside, after START                                     csrc/init/init.c
+    poststart, poststop       whoever starts or deletes                                               runtime/cli
+
+Each gets the state as JSON on its standard input, the environment of its own list and nothing else, no descriptor
+but the three standard ones, and its time. The first failure ends the row.
+
+Source: runtime-spec config.md "POSIX-platform Hooks", runtime.md "Lifecycle".
+"""
+from __future__ import annotations
+
+import os
+import select
+
+from mydocker.base import files, log
+from mydocker.base.errors import CommandNotExecutable, CommandNotFound, RuntimeFailed, Timeout
+from mydocker.base.jsontext import dumps
+from mydocker.linux import syscalls as sc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from mydocker.oci.runtime_spec import Hook, Spec
+
+    from .init import InitOrder
+
+KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
+_MAX_OUTPUT_BYTES = 2048
+_CLOSE_RANGE_CLOEXEC = 4
+#: Signals that Python ignores, and a hook must not inherit ignored.
+_DEFAULT_SIGNALS = (13, 25)  # SIGPIPE, SIGXFSZ
+
+
+def state_of(spec: Spec, *, container_id: str, status: str, pid: int, bundle: str) -> dict[str, Any]:
+    """Return a container's state as runtime.md "State" draws it; `pid` 0 is left out."""
+    state: dict[str, Any] = {"ociVersion": spec.get("ociVersion", ""), "id": container_id, "status": status}
+    if pid:
+        state["pid"] = pid
+    state["bundle"] = bundle
+    if annotations := spec.get("annotations"):
+        state["annotations"] = annotations
+    return state
+
+
+def run_hooks(hooks: Sequence[Hook], state: Mapping[str, Any], *, kind: str) -> None:
+    """Run the hooks of one kind in their order. Raises at the first that fails, Timeout when one takes too long."""
+    text = dumps(dict(state)).encode() if hooks else b""
+    for index, hook in enumerate(hooks):
+        what = f"hooks.{kind}[{index}]: {hook['path']}"
+        log.debug("hook", kind=kind, path=hook["path"])
+        env = dict(item.split("=", 1) for item in hook.get("env") or () if "=" in item)
+        run_program(
+            hook.get("args") or [hook["path"]], path=hook["path"], env=env, stdin=text, timeout_s=hook.get("timeout"), what=what)
+
+
+def open_hook_files(order: InitOrder) -> tuple[int, int]:
+    """Return memory files for the startContainer hooks: the state to read, and one to write to. The last stage closes them."""
+    state = state_of(order.spec, container_id=order.container_id, status="created", pid=os.getpid(), bundle=order.bundle)
+    source = os.memfd_create("state")
+    files.write_all(source, dumps(state).encode())
+    return source, os.memfd_create("output")
+
+
+def run_program(
+    argv: Sequence[str], *, what: str, path: str = "", env: Mapping[str, str] | None = None, stdin: bytes = b"",
+    timeout_s: float | None = None,
+) -> None:
+    """Run a program of the host to its end. Raises RuntimeFailed with the end of its output, Timeout, CommandNotFound."""
+    # Memory files and not pipes: whatever the program reads or writes, neither side waits for the other.
+    source, sink = os.memfd_create("stdin"), os.memfd_create("output")
+    try:
+        files.write_all(source, stdin)
+        os.lseek(source, 0, os.SEEK_SET)
+        sc.close_range(3, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # whatever our caller left open is no business of the program's
+        pid = _spawn(path or argv[0], argv, env or {}, source, sink, what)
+        code = _wait(pid, timeout_s, what)
+        if code:
+            raise RuntimeFailed(f"{what}: {_describe_end(code)}{_end_of(sink)}")
+    finally:
+        os.close(source)
+        os.close(sink)
+
+
+def _spawn(path: str, argv: Sequence[str], env: Mapping[str, str], source: int, sink: int, what: str) -> int:
+    actions = [(os.POSIX_SPAWN_DUP2, source, 0), (os.POSIX_SPAWN_DUP2, sink, 1), (os.POSIX_SPAWN_DUP2, sink, 2)]
+    try:
+        return os.posix_spawn(path, list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULT_SIGNALS)
+    except FileNotFoundError:
+        raise CommandNotFound(f"{what}: no such file or directory") from None
+    except OSError as error:
+        raise CommandNotExecutable(f"{what}: {os.strerror(error.errno or 0)}") from error
+
+
+def _wait(pid: int, timeout_s: float | None, what: str) -> int:
+    """Reap a child; return its exit code, negative for a signal. Raises Timeout, after having killed it."""
+    if timeout_s is not None:
+        pidfd = os.pidfd_open(pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            if not poll.poll(timeout_s * 1000):
+                os.kill(pid, 9)  # our own child, not reaped: the pid is still its own
+                os.waitpid(pid, 0)
+                raise Timeout(f"{what}: killed, as it ran past its timeout of {timeout_s} s")
+        finally:
+            os.close(pidfd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _describe_end(code: int) -> str:
+    return f"exit status {code}" if code > 0 else f"killed by signal {-code}"
+
+
+def _end_of(fd: int) -> str:
+    size = os.fstat(fd).st_size
+    text = os.pread(fd, _MAX_OUTPUT_BYTES, max(size - _MAX_OUTPUT_BYTES, 0)).decode("utf-8", "replace").strip()
+    return f", output: {text}" if text else ""
+
+
