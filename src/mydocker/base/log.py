@@ -4,13 +4,19 @@ from __future__ import annotations
 import os
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 _enabled = False
+_fd = 2
+_format: Callable[[str], bytes] | None = None
 
 
-def enable() -> None:
-    """Turn debug lines on for this process and its forked children."""
-    global _enabled
-    _enabled = True
+def enable(fd: int = 2, format_line: Callable[[str], bytes] | None = None) -> None:
+    """Turn debug lines on for this process and its forked children: to a descriptor, in another format where one is given."""
+    global _enabled, _fd, _format
+    _enabled, _fd, _format = True, fd, format_line
 
 
 def is_enabled() -> bool:
@@ -23,8 +29,8 @@ def debug(step: str, *, container: str = "", **facts: object) -> None:
     if not _enabled:
         return
     words = " ".join(f"{key}={value}" for key, value in facts.items())
-    line = f"{time.monotonic():.6f} [{os.getpid()}] {container or '-'} {step} {words}\n"
+    line = f"{time.monotonic():.6f} [{os.getpid()}] {container or '-'} {step} {words}"
     try:
-        os.write(2, line.encode("utf-8", "backslashreplace"))
+        os.write(_fd, _format(line) if _format else line.encode("utf-8", "backslashreplace") + b"\n")
     except OSError:
         pass  # nobody is left to read it, and a debug line must not change what happens

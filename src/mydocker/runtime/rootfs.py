@@ -48,6 +48,9 @@ _PROPAGATION: dict[str, tuple[int, bool]] = {
     "unbindable": (sc.MS_UNBINDABLE, False), "runbindable": (sc.MS_UNBINDABLE, True),
 }
 
+#: Every option word that is not handed to the file system.
+MOUNT_OPTIONS = (*_ATTRIBUTES, *(f"r{word}" for word in _ATTRIBUTES if word != "defaults"), *_PROPAGATION, "bind", "rbind")
+
 DEFAULT_DEVICES: tuple[tuple[str, int, int], ...] = (
     ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
 )

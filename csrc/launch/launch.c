@@ -1,0 +1,129 @@
+// launch.c - the program `mydocker-runtime`: finds the interpreter it was installed with, and starts it as cheaply as it can.
+//
+// conmon, containerd's shim and podman's clean-up call a runtime with whatever PATH they have, and with no HOME at all, so
+// nothing is looked up in either. pip writes scripts whose first line names the interpreter, and which import `site` and
+// `re` before anything of ours: 6 ms of 18 at each call (docs/runtime.md). This program
+//
+//     reads the first line of `mydocker`, which pip wrote next to it, and executes that interpreter with -I -S;
+//     a first line that names a shell (pip does so for long paths) means the python3 next to it: a virtual environment.
+//
+// It finds itself by /proc/self/exe, so symbolic links to it work. No C library: see csrc/init/sys.h.
+
+#include <errno.h>
+#include <fcntl.h>
+
+#include "../init/sys.h"
+
+enum { PATH_BYTES = 4096, EXIT_FAILED = 1 };
+
+// -S leaves out `site`, which would add the packages' directory: it is where the prefix has it, or is left to `site` after all.
+static const char bootstrap[] =
+    "import sys\n"
+    "from posix import access\n"
+    "prefix, version = sys.argv.pop(1), '/python%d.%d/' % sys.version_info[:2]\n"
+    "for place in ('/lib%ssite-packages', '/lib%sdist-packages', '/lib64%ssite-packages'):\n"
+    "    place = prefix + place % version\n"
+    "    if access(place + '/mydocker/runtime/cli.py', 4):\n"
+    "        sys.path.append(place)\n"
+    "        break\n"
+    "else:\n"
+    "    import site\n"
+    "    site.main()\n"
+    "from mydocker.runtime.cli import entry\n"
+    "entry()\n";
+
+static size_t length(const char *text) {
+    size_t count = 0;
+    while (text[count])
+        count++;
+    return count;
+}
+
+static void fail(const char *what) {
+    const char *const parts[] = {"mydocker-runtime: ", what, "\n"};
+    for (int i = 0; i < 3; i++)
+        (void)sys(SYS_write, 2, (long)parts[i], (long)length(parts[i]), 0, 0); // nothing is left to say if this fails
+    for (;;)
+        sys(SYS_exit_group, EXIT_FAILED, 0, 0, 0, 0);
+}
+
+// Cuts the last part of a path off; returns what is left, without the slash.
+static size_t parent(const char *path, size_t bytes) {
+    while (bytes > 0 && path[bytes - 1] != '/')
+        bytes--;
+    return bytes > 1 ? bytes - 1 : bytes;
+}
+
+// Puts directory and name together; the caller's buffer has PATH_BYTES.
+static void join(char *path, const char *directory, size_t bytes, const char *name) {
+    if (bytes + length(name) + 1 > PATH_BYTES)
+        fail("the path of its installation is too long");
+    for (size_t i = 0; i < bytes; i++)
+        path[i] = directory[i];
+    for (size_t i = 0; i <= length(name); i++)
+        path[bytes + i] = name[i];
+}
+
+static int ends_in_shell(const char *path) {
+    size_t bytes = length(path);
+    return bytes >= 3 && path[bytes - 3] == '/' && path[bytes - 2] == 's' && path[bytes - 1] == 'h';
+}
+
+// Reads the interpreter's path from the first line of a script: 1 when there is one that is no shell.
+static int read_interpreter(char *line, const char *script) {
+    long fd = sys(SYS_openat, AT_FDCWD, (long)script, O_RDONLY | O_CLOEXEC, 0, 0);
+    if (fd < 0)
+        return 0;
+    long bytes = sys(SYS_read, fd, (long)line, PATH_BYTES - 1, 0, 0);
+    (void)sys(SYS_close, fd, 0, 0, 0, 0);
+    if (bytes < 3 || line[0] != '#' || line[1] != '!')
+        return 0;
+    long end = 2;
+    while (end < bytes && line[end] != '\n' && line[end] != '\r' && line[end] != ' ')
+        end++;
+    for (long i = 2; i < end; i++)
+        line[i - 2] = line[i];
+    line[end - 2] = 0;
+    return line[0] == '/' && !ends_in_shell(line);
+}
+
+static int launch(int argc, char **argv) {
+    static char self[PATH_BYTES], script[PATH_BYTES], interpreter[PATH_BYTES];
+    long bytes = sys(SYS_readlinkat, AT_FDCWD, (long)"/proc/self/exe", (long)self, sizeof self - 1, 0);
+    if (bytes <= 0)
+        fail("read /proc/self/exe: is /proc mounted?");
+    size_t bin = parent(self, (size_t)bytes);
+    join(script, self, bin, "/mydocker");
+    if (!read_interpreter(interpreter, script))
+        join(interpreter, self, bin, "/python3");
+    self[parent(self, bin)] = 0; // .../bin/mydocker-runtime -> the prefix, which the bootstrap is told
+    char *arguments[argc + 6];
+    int count = 0;
+    arguments[count++] = interpreter;
+    arguments[count++] = "-IS";
+    arguments[count++] = "-c";
+    arguments[count++] = (char *)bootstrap;
+    arguments[count++] = self;
+    for (int i = 1; i < argc; i++)
+        arguments[count++] = argv[i];
+    arguments[count] = NULL;
+    (void)sys(SYS_execve, (long)interpreter, (long)arguments, (long)(argv + argc + 1), 0, 0);
+    fail("execute the Python interpreter that it was installed with: it is gone; install it again");
+    return EXIT_FAILED;
+}
+
+#if defined(MYDOCKER_HOSTED)
+int main(int argc, char **argv) { return launch(argc, argv); }
+#else
+// The kernel enters with argc, argv, ... at the stack pointer (elf(5), System V ABI).
+__attribute__((used, noreturn)) static void enter(long *stack) {
+    int code = launch((int)stack[0], (char **)(stack + 1));
+    for (;;)
+        sys(SYS_exit_group, code, 0, 0, 0, 0);
+}
+#if defined(__x86_64__)
+__asm__(".globl _start\n_start:\n\txor %ebp,%ebp\n\tmov %rsp,%rdi\n\tand $-16,%rsp\n\tcall enter\n");
+#else
+__asm__(".globl _start\n_start:\n\tmov x29,#0\n\tmov x30,#0\n\tmov x0,sp\n\tb enter\n");
+#endif
+#endif

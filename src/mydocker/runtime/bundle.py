@@ -1,0 +1,168 @@
+"""A bundle becomes a container that `mydocker-runtime` keeps the state of: what `create` and `run` have in common.
+
+Owns the order: claim the id, clone the init, write the state while it works, hand the terminal on, wait for READY, write the
+pid file. Whatever fails undoes all of it. Holds the container's lock throughout.
+
+Source: runtime-spec runtime.md "Create", bundle.md.
+"""
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+
+from mydocker.base import files, jsontext
+from mydocker.base.errors import Corrupt, InvalidRequest, NotFound, Unsupported
+from mydocker.base.record import Record
+from mydocker.linux.process import boot_id, read_start_time
+
+from .create import Created, create, kill_and_reap
+from .handshake import Handshake, take_console
+from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.base.locks import DirectoryLock
+    from mydocker.oci.runtime_spec import Spec
+
+    from .cli import Context
+
+
+class Bundle(Record):
+    """A bundle's directory, its config.json as text and as document, and the path of its root file system."""
+
+    path: str
+    text: bytes
+    spec: Spec
+
+    @property
+    def rootfs(self) -> str:
+        """The absolute path of the root file system (config.md "Root")."""
+        return os.path.join(self.path, self.spec.get("root", {}).get("path", ""))
+
+
+class Made(Record):
+    """A container at READY. The holder closes what is in it; `console` is the terminal's master where we keep it, or -1."""
+
+    created: Created
+    handshake: Handshake
+    state: ContainerState
+    lock: DirectoryLock
+    console: int = -1
+
+
+def load_bundle(directory: str) -> Bundle:
+    """Read a bundle. Raises NotFound, Corrupt, InvalidRequest."""
+    path = os.path.abspath(directory or ".")
+    try:
+        text = files.read_bytes(f"{path}/config.json")
+    except FileNotFoundError:
+        raise NotFound(f"open {path}/config.json: no such file or directory") from None
+    spec = jsontext.loads(text, source=f"{path}/config.json")
+    if not isinstance(spec, dict):
+        raise Corrupt(f"read {path}/config.json: not an object")
+    if not spec.get("ociVersion"):
+        raise InvalidRequest(f"{path}/config.json: ociVersion is missing")
+    if not spec.get("process", {}).get("args"):
+        raise InvalidRequest(f"{path}/config.json: process.args is missing or empty")
+    if not spec.get("root", {}).get("path"):
+        raise InvalidRequest(f"{path}/config.json: root.path is missing")
+    return Bundle(path=path, text=text, spec=spec)  # type: ignore[arg-type]  # a document of a spec
+
+
+def make(context: Context, *, wait_at_fifo: bool) -> Made:
+    """Make the container of a command line, up to READY. Raises MydockerError, OSError; then nothing is left.
+
+    With `wait_at_fifo` the init waits for `start`, else for the handshake's.
+    """
+    arguments = context.arguments
+    terminal_socket = arguments["console-socket"]
+    preserve_fds = count_preserved(arguments["preserve-fds"])
+    bundle = load_bundle(arguments["bundle"])
+    process = bundle.spec["process"]
+    wants_terminal = bool(process.get("terminal"))
+    check_terminal(terminal_socket, wants_terminal, detached=wait_at_fifo or arguments["detach"])
+    listen = take_listen_fds()
+    if listen + preserve_fds:
+        raise Unsupported("descriptors cannot be passed on")
+    if listen:
+        process["env"] = [*process.get("env", ()), f"LISTEN_FDS={listen}", "LISTEN_PID=1"]
+    with ExitStack() as undo:
+        lock = context.root.claim(context.id)
+        undo.callback(lock.close)
+        directory = context.root.directory(context.id)
+        undo.callback(remove_directory, directory)
+        files.replace_bytes(SPEC, bundle.text, dir_fd=lock.fd)
+        start_fd = open_fifo(lock.fd) if wait_at_fifo else -1
+        created = create(
+            bundle.spec, bundle.rootfs, start_fd=start_fd, container_id=context.id, seccomp_cache=context.root.seccomp_cache)
+        undo.callback(created.cgroup.remove)
+        undo.callback(kill_and_reap, created.pid, created.pidfd)
+        state = record(context, bundle, created)
+        files.save_json(STATE, state.to_document(), dir_fd=lock.fd)
+        handshake = Handshake(created.channel, process["args"])
+        console = take_console(handshake.wait_ready(terminal=wants_terminal), terminal_socket)
+        if arguments["pid-file"]:
+            write_pid_file(arguments["pid-file"], created.pid)
+        undo.pop_all()
+    return Made(created=created, handshake=handshake, state=state, lock=lock, console=console)
+
+
+def record(context: Context, bundle: Bundle, created: Created) -> ContainerState:
+    """Return the state to store of a container whose init was cloned."""
+    spec = bundle.spec
+    stamp = time.time_ns()
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(stamp // 10**9))
+    return ContainerState(
+        id=context.id, oci_version=spec.get("ociVersion", ""), bundle=bundle.path, rootfs=bundle.rootfs,
+        created=f"{moment}.{stamp % 10**9:09d}Z", owner="" if os.geteuid() == 0 else str(os.geteuid()),
+        annotations=spec.get("annotations") or {}, cgroup={"path": created.cgroup.path}, pid=created.pid,
+        start_time=read_start_time(created.pid) or 0, boot_id=boot_id())
+
+
+def check_terminal(console_socket: str, wants_terminal: bool, *, detached: bool) -> None:
+    """See that somebody will hold the terminal's other end. Raises InvalidRequest, in runc's words."""
+    if wants_terminal and detached and not console_socket:
+        raise InvalidRequest("cannot allocate tty if the caller will detach without setting console socket")
+    if console_socket and not (wants_terminal and detached):
+        raise InvalidRequest("cannot use console socket if the caller will not detach or allocate tty")
+
+
+def open_fifo(directory_fd: int) -> int:
+    """Make the FIFO that `start` writes to and open it for the init. The caller closes it.
+
+    Open for reading and writing, the init never sees an end of file (fifo(7)), whoever comes and goes.
+    """
+    os.mkfifo(FIFO, 0o600, dir_fd=directory_fd)
+    return os.open(FIFO, os.O_RDWR | os.O_CLOEXEC, dir_fd=directory_fd)
+
+
+def take_listen_fds() -> int:
+    """Return the number of sockets that systemd, or somebody like it, passed on to this very process (sd_listen_fds(3))."""
+    count = os.environ.get("LISTEN_FDS", "")
+    if not count.isdigit() or os.environ.get("LISTEN_PID", "") != str(os.getpid()):
+        return 0
+    return count_preserved(int(count))
+
+
+def count_preserved(count: int) -> int:
+    """Return the number of descriptors from 3 on to pass on. Raises InvalidRequest when one of them is not open."""
+    for fd in range(3, 3 + count):
+        try:
+            os.set_inheritable(fd, True)
+        except OSError:
+            raise InvalidRequest(f"pass on {count} descriptors: {fd} is not open") from None
+    return count
+
+
+def write_pid_file(path: str, pid: int) -> None:
+    """Write a pid file atomically: digits only, no newline. Raises OSError."""
+    files.replace_bytes(path, str(pid).encode(), mode=0o644)
+
+
+def discard(root: StateRoot, made: Made) -> None:
+    """End and remove a container at READY whose command could not be executed."""
+    kill_and_reap(made.created.pid, made.created.pidfd)
+    made.created.cgroup.remove()
+    remove_directory(root.directory(made.state.id))
+    made.lock.close()

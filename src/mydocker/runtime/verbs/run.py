@@ -1,0 +1,47 @@
+"""`run`: create and start in one, and stay until the end unless detached."""
+from __future__ import annotations
+
+from mydocker.base.errors import NotFound
+from mydocker.linux import syscalls as sc
+from mydocker.runtime.bundle import Made, discard, make
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.runtime.cli import Context
+
+
+def run(context: Context) -> int:
+    """Run a container. In the foreground its exit code is ours, and it is deleted afterwards unless it is to be kept."""
+    arguments = context.arguments
+    if not (arguments["detach"] or arguments["no-subreaper"]):
+        sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
+    made = make(context, wait_at_fifo=False)
+    if arguments["detach"]:
+        _start(context, made)
+        return 0
+    from mydocker.runtime.foreground import attend  # cold: not with --detach
+
+    code = attend(made.created.pid, made.created.pidfd, made.console, lambda: _start(context, made))
+    if not arguments["keep"]:
+        _delete(context)
+    return code
+
+
+def _start(context: Context, made: Made) -> None:
+    """Say START, and let go of the container: its lock is not held while it runs. Undoes everything when that fails."""
+    try:
+        made.handshake.start()
+    except BaseException:
+        discard(context.root, made)
+        raise
+    made.lock.close()
+
+
+def _delete(context: Context) -> None:
+    from .delete import delete  # cold: not with --detach
+
+    try:
+        with context.root.lock(context.id):
+            delete(context.root, context.id, force=True)
+    except NotFound:
+        pass  # somebody else deleted it meanwhile

@@ -1,0 +1,36 @@
+"""`start`: let a created container execute its command."""
+from __future__ import annotations
+
+import os
+
+from mydocker.base.errors import Conflict
+from mydocker.runtime.state import StateRoot
+from mydocker.runtime.status import find_status
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.runtime.cli import Context
+
+
+def run(context: Context) -> int:
+    """Write the byte that the init waits for. The FIFO goes with it: what is not there cannot be started twice."""
+    with context.root.lock(context.id):
+        start(context.root, context.id)
+    return 0
+
+
+def start(root: StateRoot, container_id: str) -> None:
+    """Start a created container; the caller holds its lock. Raises NotFound, Conflict."""
+    state = root.load(container_id)
+    status = find_status(root, state)
+    if status != "created":
+        reason = "that has stopped" if status == "stopped" else "that is already running"
+        raise Conflict(f"cannot start container {container_id}: a container {reason}")
+    fifo = root.fifo(container_id)
+    # Not blocking: without a reader, which is to say without an init, it is ENXIO.
+    fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        os.write(fd, b"S")
+    finally:
+        os.close(fd)
+    os.unlink(fifo)

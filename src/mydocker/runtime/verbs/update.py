@@ -1,0 +1,94 @@
+"""`update`: change the limits of a container in use."""
+from __future__ import annotations
+
+import sys
+
+from mydocker.base import files, jsontext
+from mydocker.base.errors import Corrupt, InvalidRequest, Unsupported
+from mydocker.base.units import parse_size
+from mydocker.runtime.cgroups import open_cgroup
+from mydocker.runtime.status import find_status, require
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.runtime.arguments import Arguments
+    from mydocker.runtime.cli import Context
+
+#: Option -> where it lands in `linux.resources`.
+_FIELDS = {
+    "blkio-weight": ("blockIO", "weight"), "cpu-period": ("cpu", "period"), "cpu-quota": ("cpu", "quota"),
+    "cpu-burst": ("cpu", "burst"), "cpu-share": ("cpu", "shares"), "cpu-rt-period": ("cpu", "realtimePeriod"),
+    "cpu-rt-runtime": ("cpu", "realtimeRuntime"), "cpu-idle": ("cpu", "idle"), "cpuset-cpus": ("cpu", "cpus"),
+    "cpuset-mems": ("cpu", "mems"), "memory": ("memory", "limit"), "memory-reservation": ("memory", "reservation"),
+    "memory-swap": ("memory", "swap"), "pids-limit": ("pids", "limit"),
+    "kernel-memory": ("memory", "kernel"), "kernel-memory-tcp": ("memory", "kernelTCP"),
+}
+#: What can change while the container runs; `devices` cannot, though callers pass them on.
+_SECTIONS = ("memory", "cpu", "pids", "blockIO", "hugepageLimits", "network", "rdma", "unified")
+#: Zero is no limit to set for these, as dockerd sends them: it means that nothing was said.
+_ZERO_IS_UNSET = ("weight", "period", "quota", "shares", "realtimePeriod", "realtimeRuntime", "limit", "reservation", "swap",
+                  "kernel", "kernelTCP")
+
+
+def run(context: Context) -> int:
+    """Apply the limits that are given; others stay. Raises Conflict when the container has stopped."""
+    arguments = context.arguments
+    for option in ("l3-cache-schema", "mem-bw-schema"):
+        if arguments[option]:
+            raise Unsupported(f"update: option --{option}: Intel RDT is not supported")
+    resources = read_resources(arguments["resources"]) if arguments["resources"] else collect(arguments)
+    with context.root.lock(context.id):
+        state = context.root.load(context.id)
+        require(state, find_status(context.root, state), "running", "created", "paused", action="update")
+        group = open_cgroup(state)
+        if group is None:
+            raise Unsupported(f"update container {state.id}: it has no cgroup")
+        group.apply(select(resources))
+    return 0
+
+
+def read_resources(path: str) -> dict[str, Any]:
+    """Return the `linux.resources` in a file, or on standard input for "-". Raises Corrupt, OSError."""
+    text = sys.stdin.buffer.read() if path == "-" else files.read_bytes(path)
+    resources = jsontext.loads(text, source="standard input" if path == "-" else path)
+    if not isinstance(resources, dict):
+        raise Corrupt(f"read {path}: not an object")
+    return resources
+
+
+def collect(arguments: Arguments) -> dict[str, Any]:
+    """Return the `linux.resources` that the options make. Raises InvalidRequest."""
+    resources: dict[str, dict[str, Any]] = {}
+    for option, (section, field) in _FIELDS.items():
+        if option not in arguments.given:
+            continue
+        text = str(arguments[option])
+        resources.setdefault(section, {})[field] = text if option.startswith("cpuset") else parse_number(option, text)
+    return resources
+
+
+def parse_number(option: str, text: str) -> int:
+    """Return the number of an option; memory has units. Raises InvalidRequest."""
+    if "memory" in option and text != "-1":
+        return parse_size(text, what=f"update: option --{option}")
+    if not text.lstrip("-").isdigit():
+        raise InvalidRequest(f"update: option --{option} wants a number, not {text!r}")
+    return int(text)
+
+
+def select(resources: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of `linux.resources` that can be changed, without what was left unsaid."""
+    chosen: dict[str, Any] = {}
+    for section in _SECTIONS:
+        content = resources.get(section)
+        if isinstance(content, dict) and section != "unified":
+            content = {key: value for key, value in content.items() if value not in (None, "") and not _is_unset(key, value)}
+        if content:
+            chosen[section] = content
+    return chosen
+
+
+def _is_unset(key: str, value: Any) -> bool:
+    return key in _ZERO_IS_UNSET and value == 0
