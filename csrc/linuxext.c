@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/bpf.h>
 #include <linux/capability.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -387,6 +388,99 @@ static PyObject *py_setdomainname(PyObject *self, PyObject *args) {
     return none_or_failed(setdomainname(name, (size_t)length));
 }
 
+// --- device programs of cgroups (bpf(2)) ------------------------------------------------------------
+
+// Tries again while the verifier is interrupted by a signal (EAGAIN, Linux 4.20 and later); bounded.
+static long call_bpf(int command, union bpf_attr *attr) {
+    long result = -1;
+    for (int tries = 0; tries < 30; tries++) {
+        BLOCKING(result, syscall(SYS_bpf, command, attr, sizeof *attr));
+        if (result >= 0 || errno != EAGAIN)
+            break;
+    }
+    return result;
+}
+
+static PyObject *py_bpf_prog_load(PyObject *self, PyObject *args) {
+    int type;
+    const char *instructions, *license;
+    Py_ssize_t length;
+    union bpf_attr attr;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iy#s:bpf_prog_load", &type, &instructions, &length, &license))
+        return NULL;
+    memset(&attr, 0, sizeof attr);
+    attr.prog_type = (uint32_t)type;
+    attr.insn_cnt = (uint32_t)((size_t)length / sizeof(struct bpf_insn));
+    attr.insns = (uint64_t)(uintptr_t)instructions;
+    attr.license = (uint64_t)(uintptr_t)license;
+    return number_or_failed(call_bpf(BPF_PROG_LOAD, &attr));
+}
+
+static PyObject *py_bpf_prog_attach(PyObject *self, PyObject *args) {
+    int target_fd, program_fd, type, replace_fd = 0;
+    unsigned int flags;
+    union bpf_attr attr;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iiiI|i:bpf_prog_attach", &target_fd, &program_fd, &type, &flags, &replace_fd))
+        return NULL;
+    memset(&attr, 0, sizeof attr);
+    attr.target_fd = (uint32_t)target_fd;
+    attr.attach_bpf_fd = (uint32_t)program_fd;
+    attr.attach_type = (uint32_t)type;
+    attr.attach_flags = flags;
+    attr.replace_bpf_fd = (uint32_t)replace_fd;
+    return none_or_failed(call_bpf(BPF_PROG_ATTACH, &attr));
+}
+
+static PyObject *py_bpf_prog_detach(PyObject *self, PyObject *args) {
+    int target_fd, program_fd, type;
+    union bpf_attr attr;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iii:bpf_prog_detach", &target_fd, &program_fd, &type))
+        return NULL;
+    memset(&attr, 0, sizeof attr);
+    attr.target_fd = (uint32_t)target_fd;
+    attr.attach_bpf_fd = (uint32_t)program_fd;
+    attr.attach_type = (uint32_t)type;
+    return none_or_failed(call_bpf(BPF_PROG_DETACH, &attr));
+}
+
+static PyObject *py_bpf_prog_query(PyObject *self, PyObject *args) {
+    int target_fd, type;
+    uint32_t ids[64]; // BPF_CGROUP_MAX_PROGS: a cgroup has no more
+    union bpf_attr attr;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "ii:bpf_prog_query", &target_fd, &type))
+        return NULL;
+    memset(&attr, 0, sizeof attr);
+    attr.query.target_fd = (uint32_t)target_fd;
+    attr.query.attach_type = (uint32_t)type;
+    attr.query.prog_ids = (uint64_t)(uintptr_t)ids;
+    attr.query.prog_cnt = sizeof ids / sizeof ids[0];
+    if (call_bpf(BPF_PROG_QUERY, &attr) < 0)
+        return failed();
+    PyObject *list = PyList_New(0);
+    for (uint32_t index = 0; list && index < attr.query.prog_cnt; index++) {
+        PyObject *id = PyLong_FromUnsignedLong(ids[index]);
+        if (!id || PyList_Append(list, id) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(id);
+    }
+    return list;
+}
+
+static PyObject *py_bpf_prog_get_fd_by_id(PyObject *self, PyObject *args) {
+    unsigned int id;
+    union bpf_attr attr;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "I:bpf_prog_get_fd_by_id", &id))
+        return NULL;
+    memset(&attr, 0, sizeof attr);
+    attr.prog_id = id;
+    return number_or_failed(call_bpf(BPF_PROG_GET_FD_BY_ID, &attr));
+}
+
 static PyMethodDef methods[] = {
     {"mount", py_mount, METH_VARARGS, "mount(source, target, fstype, flags, data)"},
     {"umount2", py_umount2, METH_VARARGS, "umount2(target, flags)"},
@@ -414,6 +508,11 @@ static PyMethodDef methods[] = {
     {"capset", py_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"sethostname", py_sethostname, METH_VARARGS, "sethostname(name)"},
     {"setdomainname", py_setdomainname, METH_VARARGS, "setdomainname(name)"},
+    {"bpf_prog_load", py_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd (close-on-exec)"},
+    {"bpf_prog_attach", py_bpf_prog_attach, METH_VARARGS, "bpf_prog_attach(target_fd, program_fd, type, flags, replace_fd=0)"},
+    {"bpf_prog_detach", py_bpf_prog_detach, METH_VARARGS, "bpf_prog_detach(target_fd, program_fd, type)"},
+    {"bpf_prog_query", py_bpf_prog_query, METH_VARARGS, "bpf_prog_query(target_fd, type) -> list of program ids"},
+    {"bpf_prog_get_fd_by_id", py_bpf_prog_get_fd_by_id, METH_VARARGS, "bpf_prog_get_fd_by_id(id) -> fd (close-on-exec)"},
     {NULL, NULL, 0, NULL},
 };
 

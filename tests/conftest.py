@@ -88,6 +88,19 @@ def _probe_swap_limit() -> str:
     return "" if can_limit_swap() else "the kernel keeps no account of swap"
 
 
+def _probe_device_programs() -> str:
+    found = hierarchy()
+    if not found.v2:
+        return "no cgroup v2"
+    from mydocker.linux.cgroup import bpf, devices  # not for the tests that need no more than a mark
+
+    try:
+        os.close(bpf.load(bpf.build_program(devices.STANDARD)))
+    except OSError as error:
+        return f"bpf: {error}"
+    return ""
+
+
 def _probe_host() -> str:
     return "this is the cgroup v2 guest" if os.environ.get("MYDOCKER_TEST_GUEST") else ""
 
@@ -150,6 +163,8 @@ _PROBES: dict[str, Callable[[], str]] = {
     "pids": _probe_controller("pids"),
     "cpu": _probe_controller("cpu"),
     "cpuset": _probe_controller("cpuset"),
+    "bpf_devices": _probe_device_programs,
+    "device_rules": lambda: "" if "devices" in hierarchy().v1 else _probe_device_programs(),
     "swap_limit": _probe_swap_limit,
     "two_cpus": _probe_cpus,
     "overlay": _probe_overlay,

@@ -109,6 +109,8 @@ class LauncherWork:
 
     def prepare_launcher(self) -> None:
         """Have everything that the spares share."""
+        from mydocker.linux.cgroup import denying, limits  # noqa: F401  # cold in a command line, where few starts need them
+
         hierarchy.follow()
         last_stage_fd()
 

@@ -5,6 +5,11 @@ Source: man-pages section 2 and the kernel's include/uapi. Every function raises
 from __future__ import annotations
 
 from mydocker._linux import (
+    bpf_prog_attach,
+    bpf_prog_detach,
+    bpf_prog_get_fd_by_id,
+    bpf_prog_load,
+    bpf_prog_query,
     capget,
     capset,
     clone3,
@@ -33,6 +38,7 @@ from mydocker._linux import (
 )
 
 __all__ = [
+    "bpf_prog_attach", "bpf_prog_detach", "bpf_prog_get_fd_by_id", "bpf_prog_load", "bpf_prog_query",
     "capget", "capset", "clone3", "close_range", "fsconfig", "fsmount", "fsopen", "fspick", "fstatfs_type",
     "inotify_add_watch", "inotify_init1", "madvise", "mount", "mount_setattr", "move_mount", "open_tree", "openat2",
     "pivot_root", "prctl",
@@ -135,6 +141,17 @@ PROC_SUPER_MAGIC = 0x9FA0
 CGROUP_SUPER_MAGIC = 0x27E0EB
 CGROUP2_SUPER_MAGIC = 0x63677270
 DEVPTS_SUPER_MAGIC = 0x1CD1
+
+# bpf(2), include/uapi/linux/bpf.h
+BPF_PROG_TYPE_CGROUP_DEVICE = 15
+BPF_CGROUP_DEVICE = 6
+BPF_F_ALLOW_MULTI = 2
+BPF_F_REPLACE = 4
+BPF_DEVCG_ACC_MKNOD = 1
+BPF_DEVCG_ACC_READ = 2
+BPF_DEVCG_ACC_WRITE = 4
+BPF_DEVCG_DEV_BLOCK = 1
+BPF_DEVCG_DEV_CHAR = 2
 
 # inotify(7)
 IN_CLOEXEC = 0o2000000

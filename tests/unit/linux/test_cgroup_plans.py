@@ -6,6 +6,7 @@ import pytest
 from mydocker.base.errors import InvalidRequest, Unsupported
 from mydocker.linux.cgroup import v1, v2
 from mydocker.linux.cgroup.hierarchy import Hierarchy, parse_mountinfo
+from mydocker.linux.cgroup.paths import clean_path
 from mydocker.linux.cgroup.resources import Resources, Write, parse_resources
 
 HYBRID = """\
@@ -26,6 +27,7 @@ def test_hybrid_mounts_are_found_by_controller() -> None:
     found_v1, found_v2 = parse_mountinfo(HYBRID)
     assert found_v1 == {
         "cpu": "/sys/fs/cgroup/cpu,cpuacct", "cpuacct": "/sys/fs/cgroup/cpu,cpuacct", "memory": "/sys/fs/cgroup/memory",
+        "name=systemd": "/sys/fs/cgroup/systemd",
     }
     assert found_v2 == "/sys/fs/cgroup/unified"
     assert Hierarchy(v1=found_v1, v2=found_v2, v2_controllers=()).kind == "hybrid"
@@ -56,12 +58,14 @@ def test_resources_of_a_spec_become_numbers() -> None:
     assert parse_resources({
         "memory": {"limit": 1, "swap": -1, "kernel": 5, "disableOOMKiller": False}, "cpu": {"cpus": "0-1"}, "devices": [],
         "pids": {"limit": 7}, "unified": {"memory.high": "9"},
-    }) == Resources(memory_limit=1, memory_swap=-1, cpus="0-1", pids_limit=7, unified=(("memory.high", "9"),))
+    }) == Resources(
+        memory_limit=1, memory_swap=-1, memory_kernel=5, cpus="0-1", pids_limit=7, unified=(("memory.high", "9"),), devices=(),
+    )
 
 
 @pytest.mark.parametrize(("resources", "name"), [
-    ({"blockIO": {"weight": 10}}, "blockIO"), ({"devices": [{"allow": False}]}, "devices"),
-    ({"memory": {"disableOOMKiller": True}}, "memory.disableOOMKiller"), ({"cpu": {"realtimeRuntime": 5}}, "cpu.realtimeRuntime"),
+    ({"blockIO": {"weigh": 10}}, "blockIO.weigh"), ({"intelRdt": {"closID": "x"}}, "intelRdt"),
+    ({"memory": {"disableOomKiller": True}}, "memory.disableOomKiller"), ({"cpu": {"realtime": 5}}, "cpu.realtime"),
 ])
 def test_a_limit_that_cannot_be_applied_is_refused_by_name(resources: dict[str, object], name: str) -> None:
     with pytest.raises(Unsupported, match=name):
@@ -70,7 +74,12 @@ def test_a_limit_that_cannot_be_applied_is_refused_by_name(resources: dict[str, 
 
 @pytest.mark.parametrize("resources", [
     {"memory": {"limit": "64m"}}, {"cpu": {"cpus": 1}}, {"pids": {"limit": True}}, {"unified": {"../x.y": "1"}},
-    {"unified": {"cgroup.procs": "1"}}, {"unified": {"nodot": "1"}},
+    {"unified": {"cgroup.procs": "1"}}, {"unified": {"nodot": "1"}}, {"unified": {"cgroup.kill": "1"}}, {"unified": {"a.b": []}},
+    {"memory": 5}, {"memory": {"disableOOMKiller": 1}}, {"hugepageLimits": [{"pageSize": "../MB", "limit": 1}]},
+    {"hugepageLimits": [{"pageSize": "2MB"}]}, {"hugepageLimits": {}, "rdma": {"a b": {"hcaHandles": 1}}},
+    {"rdma": {"mlx5_1": {}}}, {"network": {"priorities": [{"name": "eth0\n", "priority": 1}]}},
+    {"blockIO": {"weightDevice": [{"major": 8, "minor": 0}]}}, {"blockIO": {"throttleReadBpsDevice": [{"major": -1, "minor": 0, "rate": 1}]}},
+    {"blockIO": {"throttleReadBpsDevice": [{"major": 1, "minor": 0}]}},
 ])
 def test_a_value_of_a_wrong_type_is_refused(resources: dict[str, object]) -> None:
     with pytest.raises(InvalidRequest):
@@ -116,7 +125,7 @@ def test_v1_writes() -> None:
     limits = Resources(memory_swappiness=0, cpu_shares=5, cpu_quota=-1, cpu_period=100, cpus="1", pids_limit=0)
     assert pairs(v1.plan_writes(limits)) == [
         ("memory.swappiness", "0"), ("cpu.shares", "5"), ("cpu.cfs_period_us", "100"), ("cpu.cfs_quota_us", "-1"),
-        ("cpuset.cpus", "1"), ("pids.max", "max"),
+        ("cpuset.cpus", "1"), ("pids.max", "1"),  # 0 as systemd and runc have it
     ]
     assert v1.plan_writes(Resources()) == []
 
@@ -135,3 +144,80 @@ def test_v1_raises_and_lowers_memory_in_the_order_that_the_kernel_accepts(
 ) -> None:
     files = [write.file for write in v1.plan_writes(Resources(memory_limit=limit, memory_swap=swap), current)]
     assert ["memsw" if "memsw" in file else "memory" for file in files] == order
+
+
+EVERYTHING = {
+    "memory": {"limit": 1, "swap": 2, "reservation": 3, "kernel": 4, "kernelTCP": 5, "swappiness": 6, "disableOOMKiller": True,
+               "useHierarchy": True, "checkBeforeUpdate": True},
+    "cpu": {"shares": 1024, "quota": 10, "period": 20, "burst": 5, "realtimeRuntime": 7, "realtimePeriod": 8, "cpus": "0", "mems": "0",
+            "idle": 0},
+    "pids": {"limit": 9},
+    "blockIO": {
+        "weight": 750, "leafWeight": 11, "weightDevice": [{"major": 8, "minor": 0, "weight": 500, "leafWeight": 300}],
+        "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 600}], "throttleWriteBpsDevice": [{"major": 8, "minor": 0, "rate": 601}],
+        "throttleReadIOPSDevice": [{"major": 8, "minor": 0, "rate": 602}], "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 0}],
+    },
+    "hugepageLimits": [{"pageSize": "2MB", "limit": 12}, {"pagesize": "1GB", "limit": 13}],
+    "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]},
+    "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}, "mlx4_0": {"hcaObjects": 1000}},
+}
+
+
+def test_every_field_of_the_spec_has_its_file_on_v1() -> None:
+    assert pairs(v1.plan_writes(parse_resources(EVERYTHING), 1)) == [
+        ("memory.memsw.limit_in_bytes", "2"), ("memory.limit_in_bytes", "1"), ("memory.soft_limit_in_bytes", "3"),
+        ("memory.swappiness", "6"), ("memory.kmem.tcp.limit_in_bytes", "5"), ("memory.oom_control", "1"),
+        ("cpu.idle", "0"), ("cpu.shares", "1024"), ("cpu.cfs_period_us", "20"), ("cpu.cfs_burst_us", "5"), ("cpu.cfs_quota_us", "10"),
+        ("cpu.rt_period_us", "8"), ("cpu.rt_runtime_us", "7"), ("cpuset.cpus", "0"), ("cpuset.mems", "0"), ("pids.max", "9"),
+        ("net_cls.classid", "1048577"), ("memory.kmem.limit_in_bytes", "4"), ("blkio.weight", "750"), ("blkio.leaf_weight", "11"),
+        ("blkio.weight_device", "8:0 500"), ("blkio.leaf_weight_device", "8:0 300"), ("blkio.throttle.read_bps_device", "8:0 600"),
+        ("blkio.throttle.write_bps_device", "8:0 601"), ("blkio.throttle.read_iops_device", "8:0 602"),
+        ("blkio.throttle.write_iops_device", "8:0 0"), ("hugetlb.2MB.limit_in_bytes", "12"), ("hugetlb.2MB.rsvd.limit_in_bytes", "12"),
+        ("hugetlb.1GB.limit_in_bytes", "13"), ("hugetlb.1GB.rsvd.limit_in_bytes", "13"), ("net_prio.ifpriomap", "eth0 500"),
+        ("rdma.max", "mlx5_1 hca_handle=3 hca_object=10000"), ("rdma.max", "mlx4_0 hca_object=1000"),
+    ]
+
+
+def test_every_field_of_the_spec_has_its_file_on_v2_or_one_that_does_not_exist() -> None:
+    assert pairs(v2.plan_writes(parse_resources(EVERYTHING))) == [
+        ("memory.swap.max", "1"), ("memory.max", "1"), ("memory.low", "3"),
+        ("memory.swappiness", "6"), ("memory.oom_control", "1"), ("memory.kmem.limit_in_bytes", "4"),
+        ("memory.kmem.tcp.limit_in_bytes", "5"), ("cpu.idle", "0"), ("cpu.weight", "100"), ("cpu.max.burst", "5"), ("cpu.max", "10 20"),
+        ("cpu.rt_period_us", "8"), ("cpu.rt_runtime_us", "7"), ("cpuset.cpus", "0"), ("cpuset.mems", "0"), ("pids.max", "9"),
+        ("net_cls.classid", "1048577"), ("net_prio.ifpriomap", "eth0 500"), ("io.bfq.weight", "750"), ("blkio.leaf_weight", "11"),
+        ("io.bfq.weight", "8:0 500"), ("blkio.leaf_weight_device", "8:0 300"), ("io.max", "8:0 rbps=600"), ("io.max", "8:0 wbps=601"),
+        ("io.max", "8:0 riops=602"), ("io.max", "8:0 wiops=max"), ("hugetlb.2MB.max", "12"), ("hugetlb.2MB.rsvd.max", "12"),
+        ("hugetlb.1GB.max", "13"), ("hugetlb.1GB.rsvd.max", "13"), ("rdma.max", "mlx5_1 hca_handle=3 hca_object=10000"),
+        ("rdma.max", "mlx4_0 hca_object=1000"),
+    ]
+
+
+@pytest.mark.parametrize(("weight", "expected"), [(10, 1), (500, 4950), (750, 7475), (1000, 10000)])
+def test_block_weights_become_those_that_runc_makes_of_them(weight: int, expected: int) -> None:
+    [write] = v2.plan_writes(Resources(block_weight=weight))
+    assert write.instead == (("io.weight", str(expected)),)
+
+
+def test_an_idle_group_gets_no_weight_and_a_new_period_keeps_the_quota() -> None:
+    assert pairs(v2.plan_writes(Resources(cpu_idle=1, cpu_shares=5))) == [("cpu.idle", "1")]
+    assert pairs(v1.plan_writes(Resources(cpu_idle=1, cpu_shares=5))) == [("cpu.idle", "1")]
+    assert pairs(v2.plan_writes(Resources(cpu_period=50), "7")) == [("cpu.max", "7 50")]
+
+
+def test_unified_values_of_several_lines_are_several_writes() -> None:
+    assert pairs(v2.plan_unified(Resources(unified=(("io.max", "8:0 riops=1\n8:16 riops=2\n"),)))) == [
+        ("io.max", "8:0 riops=1"), ("io.max", "8:16 riops=2"),
+    ]
+
+
+@pytest.mark.parametrize(("given", "cleaned"), [
+    ("/a/b", "/a/b"), ("a", "/a"), ("../../a", "/a"), ("/a/./b//c/", "/a/b/c"), ("/a/../../b", "/b"),
+])
+def test_a_bundles_path_is_cleaned(given: str, cleaned: str) -> None:
+    assert clean_path(given) == cleaned
+
+
+@pytest.mark.parametrize("given", ["", "/", "..", "/a/..", "a\0b", "a\nb"])
+def test_a_bundles_path_is_never_the_root(given: str) -> None:
+    with pytest.raises(InvalidRequest):
+        clean_path(given)

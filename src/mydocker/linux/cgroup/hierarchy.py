@@ -15,11 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-#: The v1 controllers that something here may ask for; a mount's other options (`name=systemd`,
-#: `clone_children`, `xattr`) are not controllers.
+#: The hierarchy without controllers in which systemd keeps its units on v1; runc has its containers there, too.
+NAMED = "name=systemd"
+#: The v1 controllers that something here may ask for, and systemd's tree; a mount's other options
+#: (`clone_children`, `xattr`) are not controllers.
 V1_CONTROLLERS = frozenset((
     "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls",
-    "net_prio", "perf_event", "pids", "rdma",
+    "net_prio", "perf_event", "pids", "rdma", NAMED,
 ))
 
 
@@ -36,7 +38,7 @@ class Hierarchy(Record):
     @property
     def kind(self) -> Literal["v1", "v2", "hybrid", "none"]:
         """How the two versions share this machine: `hybrid` has controllers on v1 and a v2 hierarchy beside."""
-        if self.v1:
+        if self.v1.keys() - {NAMED}:
             return "hybrid" if self.v2 else "v1"
         return "v2" if self.v2 else "none"
 

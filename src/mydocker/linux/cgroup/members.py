@@ -44,11 +44,14 @@ def kill_tree(directory: str) -> None:
         return
     except OSError:
         pass  # v1, or an older kernel: one by one
-    if os.access(f"{directory}/freezer.state", os.F_OK):
-        write_freezer(directory, frozen=False)  # nothing dies in a frozen v1 group
+    has_freezer = os.access(f"{directory}/freezer.state", os.F_OK)
+    if has_freezer:
+        write_freezer(directory, frozen=True)  # so that they do not fork faster than they are killed
     pids = read_pids(directory)
     for start in range(0, len(pids), _KILL_BATCH):
         _kill_each(directory, pids[start:start + _KILL_BATCH])
+    if has_freezer:
+        write_freezer(directory, frozen=False)  # nothing dies in a frozen v1 group
 
 
 def _kill_each(directory: str, pids: list[int]) -> None:

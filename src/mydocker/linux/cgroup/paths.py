@@ -32,6 +32,35 @@ def check_path(cgroups_path: str) -> str:
     return cgroups_path
 
 
+def clean_path(cgroups_path: str) -> str:
+    """Return a `linux.cgroupsPath` as an absolute path without `.`, `..` and doubled slashes.
+
+    A relative one is taken from the root of each hierarchy: everybody finds it there, whatever cgroup they are in
+    themselves. Raises InvalidRequest for the root itself.
+    """
+    parts: list[str] = []
+    for part in cgroups_path.split("/"):
+        if part == "..":
+            parts = parts[:-1]
+        elif part not in ("", "."):
+            parts.append(part)
+    if not parts or "\0" in cgroups_path or "\n" in cgroups_path:
+        raise InvalidRequest(f"use cgroup {cgroups_path!r}: not a path below the root of a hierarchy")
+    return "/" + "/".join(parts)
+
+
+def default_path(container_id: str) -> str:
+    """Return the cgroup of a bundle that names none: beside the engine's for root, else next to the caller's own on v2.
+
+    The caller's own has a process, namely the caller, so on v2 a group below it could have no controllers.
+    """
+    if os.geteuid() != 0:
+        for line in read_text("/proc/self/cgroup").splitlines():
+            if line.startswith("0::"):
+                return f"{os.path.dirname(line[3:]).rstrip('/')}/mydocker-{container_id}"
+    return f"/mydocker/{container_id}"
+
+
 def read_text(path: str) -> str:
     """Return the content of one cgroup file. Raises OSError."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -93,8 +122,8 @@ def to_error(action: str, error: OSError) -> MydockerError:
         return Denied(message, hint="run as root, or in a cgroup that was delegated to you")
     if error.errno == errno.EROFS:
         return Denied(message, hint="cgroups are mounted read-only here: a container needs --privileged")
-    if error.errno in (errno.EINVAL, errno.ERANGE, errno.EOVERFLOW):
-        return InvalidRequest(message)
+    if error.errno in (errno.EINVAL, errno.ERANGE, errno.EOVERFLOW, errno.ENODEV, errno.ENXIO):
+        return InvalidRequest(message)  # ENODEV: a limit for a device that the machine lacks
     if error.errno in (errno.EBUSY, errno.ENOTEMPTY):
         return Conflict(message)
     return Unavailable(message)
