@@ -62,8 +62,8 @@ $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	touch $@
 
 # The build directory is kept, so that a change of Python files compiles nothing again. What an earlier
-# version had and this one has not must go, hence the uninstall.
+# version had and this one has not must go, hence the uninstall. Not -C: the pip of Debian 12 does not know it.
 $(VENV)/.installed: $(VENV)/.build $(SOURCES)
 	mkdir -p .cache/build
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --no-deps --force-reinstall -Cbuild-dir=.cache/build .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation --no-deps --force-reinstall --config-settings=build-dir=.cache/build .
 	touch $@

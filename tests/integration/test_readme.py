@@ -29,7 +29,7 @@ def first_steps() -> Iterator[str]:
 
 def answer(session: Terminal, line: str) -> None:
     """Do what the person at the terminal would: leave a shell, stop watching a log."""
-    if line.endswith("-ti web sh") or line.endswith("-ti mine sh"):
+    if line.endswith(("-ti web sh", "-ti mine sh")):
         session.expect("/ # ")
         session.type("exit\n")
     elif "logs -f" in line:
