@@ -11,7 +11,7 @@ export PYTHON
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml meson.build $(shell find src csrc -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.[ch]' \))
+SOURCES := pyproject.toml meson.build $(wildcard scripts/*) $(shell find src csrc -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.[ch]' \))
 C_SOURCES := $(shell find csrc -name '*.c')
 PIP := $(BIN)/pip install -q --disable-pip-version-check
 

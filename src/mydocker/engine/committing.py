@@ -1,10 +1,9 @@
 """`commit`: an image of a container as it is now."""
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 from mydocker.base import paths, trace
 from mydocker.base.errors import Conflict
+from mydocker.base.undo import Undo
 from mydocker.linux.cgroup.group import Cgroup
 
 from .ending import current
@@ -27,7 +26,7 @@ def commit(
     A running container is frozen meanwhile unless `pause` is false. Raises Conflict, InvalidRequest (name).
     """
     images.judged_name(image)
-    with store.lock(container_id), ExitStack() as undo:
+    with store.lock(container_id), Undo() as undo:
         record = current(store, container_id)
         if record.status == CREATING:
             raise Conflict(f"commit container {record.name}: it is still being made")

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import ExitStack
 
 from mydocker.base import files, log, paths, trace
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import InvalidRequest
+from mydocker.base.undo import Undo
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import boot_id
 from mydocker.storage.mountpoints import ensure_mountpoints
@@ -56,7 +56,7 @@ class Creator:
         config = limit_swap(config)
         resolved = self.images.resolve(config.image, config.show)
         claim = self.store.claim_id()
-        with ExitStack() as undo:
+        with Undo() as undo:
             undo.callback(claim.close)
             name = config.name or claim.id
             undo.callback(self._discard, claim, name, config)

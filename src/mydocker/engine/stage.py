@@ -14,10 +14,10 @@ import os
 import sys
 from _signal import SIG_DFL, SIGCHLD  # type: ignore[import-not-found]
 from _signal import signal as set_signal
-from contextlib import ExitStack
 
 from mydocker.base import log, paths, trace
 from mydocker.base.record import Record
+from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import boot_id, read_start_time
@@ -115,7 +115,7 @@ def _make_container(order: ContainerStage) -> NoReturn:
     directory_fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     listener = _listen(directory_fd)
     trace.point("listening")
-    with ExitStack() as undo:
+    with Undo() as undo:
         created = create(
             order.spec, f"{directory}/{paths.BUNDLE}/rootfs", root_mount=order.root_mount, stdio=inside,
             user=config["user"], groups=tuple(record.isolation.get("groups", ())), container_id=record.id,

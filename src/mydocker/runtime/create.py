@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import ExitStack
 
 from mydocker.base import log, trace
 from mydocker.base.record import Record
+from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.cgroup.group import enter as enter_cgroup
@@ -66,7 +66,7 @@ def create(
     linux = spec.get("linux", {})
     plan.last_stage_fd()
     seccomp = prepare_filter(linux.get("seccomp"), seccomp_cache)
-    with ExitStack() as undo, ExitStack() as closing:
+    with Undo() as undo, Undo() as closing:
         cgroup = Cgroup.create(linux.get("cgroupsPath", f"/mydocker/{container_id}"), linux.get("resources", {}))
         undo.callback(cgroup.remove)
         trace.point("made cgroup")

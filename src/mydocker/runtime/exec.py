@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import _socket
 import os
-from contextlib import ExitStack
 
 from mydocker.base import log
 from mydocker.base.errors import NotFound, RuntimeFailed
 from mydocker.base.record import Record
+from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup.group import Cgroup
 
@@ -62,7 +62,7 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
     """
     plan.last_stage_fd()
     order = with_attributes(order)
-    with ExitStack() as undo:
+    with Undo() as undo:
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         if order.namespaces & sc.CLONE_NEWPID:
