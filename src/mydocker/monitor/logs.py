@@ -290,8 +290,19 @@ def _names(directory_fd: int, name: str) -> list[str]:
 
 def _open_all(directory_fd: int, name: str) -> list[_File]:
     """Open the log's files, oldest first: what there was when the newest was opened, each file once."""
+    while True:
+        names = _names(directory_fd, name)
+        files = _open_each(directory_fd, names)
+        # Two rotations meanwhile, and the oldest file has a name that was not among those we tried.
+        if len(_names(directory_fd, name)) <= len(names) + 1:
+            return files
+        for file in files:
+            file.close()
+
+
+def _open_each(directory_fd: int, names: list[str]) -> list[_File]:
     files: list[_File] = []
-    for candidate in _names(directory_fd, name):
+    for candidate in names:
         file = _open(directory_fd, candidate)
         if file is None:
             continue
@@ -316,6 +327,8 @@ def _open_successor(directory_fd: int, name: str, current: _File | None) -> _Fil
             file.close()
             return None
         return file
+    if current is not None and os.fstat(current.fd).st_nlink:
+        return None  # rotations moved it past the names that we looked at
     there = [candidate for candidate, identity in zip(names, identities, strict=True) if identity is not None]
     return _open(directory_fd, there[-1]) if there else None
 
