@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from contextlib import ExitStack
 
 from mydocker.base import files, jsontext
 from mydocker.base.errors import Corrupt, InvalidRequest, NotFound, Unsupported
 from mydocker.base.record import Record
+from mydocker.base.undo import Undo
 from mydocker.linux.process import boot_id, read_start_time
 
 from .create import Created, create, kill_and_reap
@@ -87,7 +87,7 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         raise Unsupported("descriptors cannot be passed on")
     if listen:
         process["env"] = [*process.get("env", ()), f"LISTEN_FDS={listen}", "LISTEN_PID=1"]
-    with ExitStack() as undo:
+    with Undo() as undo:
         lock = context.root.claim(context.id)
         undo.callback(lock.close)
         directory = context.root.directory(context.id)

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 
 from mydocker.base import files
 from mydocker.base.errors import Conflict, Corrupt, InvalidRequest, Unsupported
+from mydocker.base.undo import Undo
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import open_pidfd
 from mydocker.runtime.bundle import check_terminal, count_preserved, take_listen_fds, write_pid_file
@@ -52,7 +52,7 @@ def run(context: Context) -> int:
         process=process, namespaces=foreign_namespaces(state.pid), init_pidfd=pidfd, stdio=None, user=user,
         seccomp=prepare_filter(context.root.load_spec(state.id).get("linux", {}).get("seccomp"), context.root.seccomp_cache))
     created = enter(order, find_cgroup(state, arguments["cgroup"]))
-    with ExitStack() as undo:
+    with Undo() as undo:
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         handshake = Handshake(created.channel, process["args"])
         console = take_console(handshake.wait_ready(terminal=wants_terminal), arguments["console-socket"])
