@@ -73,8 +73,10 @@ def prepare_filter(section: Seccomp | None, cache_directory: str = "") -> Filter
     program = _load(f"{cache_directory}/{key}") if cache_directory else b""
     if not program:
         program = _compile(section, cache_directory, key)
+    if not flags & FLAG_NEW_LISTENER:  # a path that no rule has a use for is no error in runc and crun
+        return Filter(program=program, flags=flags)
     return Filter(
-        program=program, flags=flags, listener_path=section.get("listenerPath", ""),
+        program=program, flags=flags, listener_path=section["listenerPath"],
         listener_metadata=section.get("listenerMetadata", ""))
 
 
@@ -90,8 +92,6 @@ def filter_flags(section: Seccomp) -> int:
         if not section.get("listenerPath"):
             raise InvalidRequest(f"linux.seccomp.listenerPath: missing, and a rule says {NOTIFY}")
         return flags | FLAG_NEW_LISTENER
-    if section.get("listenerPath"):
-        raise InvalidRequest(f"linux.seccomp.listenerPath: no rule says {NOTIFY}")
     return flags & ~FLAG_WAIT_KILLABLE_RECV  # nobody to wait for, and the kernel refuses it without a listener
 
 

@@ -68,7 +68,7 @@ def compile_section(section: Seccomp) -> tuple[bytes, str]:
     library = Library()
     action = section.get("defaultAction", "")
     if action == NOTIFY:
-        raise InvalidRequest(f"linux.seccomp.defaultAction: {NOTIFY} would stop the container's first execve, too")
+        raise InvalidRequest(f"linux.seccomp.defaultAction: {NOTIFY} cannot be used as default action")
     default = _action(action, section.get("defaultErrnoRet"), "defaultAction", "defaultErrnoRet")
     rules = list(section.get("syscalls") or ())
     with library.new_filter(default) as builder:
@@ -122,7 +122,7 @@ def _add_rule(builder: FilterBuilder, library: Library, rule: SeccompRule, defau
             raise InvalidRequest("linux.seccomp.syscalls.names: an empty name")
         if rule["action"] == NOTIFY and name == "write":
             # As in runc, so that profiles mean the same: there the message about the listener is written under the filter.
-            raise InvalidRequest(f"linux.seccomp.syscalls: {NOTIFY} cannot be used for write")
+            raise InvalidRequest(f"linux.seccomp.syscalls: {NOTIFY} cannot be used for the write syscall")
         number = library.resolve(name)
         # A call that the library does not know is not in this kernel or too new: as in runc, the default action serves.
         if number is None or action == default:

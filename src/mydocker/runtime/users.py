@@ -35,7 +35,7 @@ def resolve_user(root_fd: int, user: str, extra_groups: tuple[str, ...] = ()) ->
     user's are added, as in Docker. Raises NotFound, InvalidRequest.
     """
     name, colon, group = user.partition(":")
-    if (colon and not group) or "\0" in user or "\n" in user:
+    if (colon and not (name and group)) or "\0" in user or "\n" in user:
         raise InvalidRequest(f"user {user!r} is not NAME|UID[:GROUP|GID]")
     uid = parse_id(name, what="user id") if name else 0
     entry = _find_passwd(_read_lines(root_fd, "/etc/passwd"), name, uid)
@@ -75,6 +75,8 @@ def _read_lines(root_fd: int, path: str) -> list[bytes]:
         while len(content) < _MAX_FILE_BYTES and (chunk := os.read(fd, _MAX_FILE_BYTES - len(content))):
             content += chunk
         return content.split(b"\n")
+    except OSError:
+        return []  # a link to /proc/self/mem or /proc/kmsg, which claim to be regular files
     finally:
         os.close(fd)
 

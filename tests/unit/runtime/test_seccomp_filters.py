@@ -116,6 +116,11 @@ def test_flags_become_the_kernels(flags: list[str] | None, value: int) -> None:
     assert prepare_filter(wanted).flags == value
 
 
+def test_a_listener_that_no_rule_has_a_use_for_is_ignored() -> None:
+    made = prepare_filter(section(rule("getcwd"), listenerPath="/agent"))
+    assert (made.flags, made.listener_path) == (4, "")
+
+
 def test_a_rule_that_notifies_asks_for_a_listener() -> None:
     wanted = section(rule("getcwd", "SCMP_ACT_NOTIFY"), listenerPath="/agent", listenerMetadata="m", flags=["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"])
     made = prepare_filter(wanted)
@@ -135,7 +140,6 @@ def test_a_rule_that_notifies_asks_for_a_listener() -> None:
     (section(rule("getcwd"), flags=["SECCOMP_FILTER_FLAG_NO"]), "linux.seccomp.flags"),
     (section(rule("getcwd"), architectures=["SCMP_ARCH_VAX"]), "linux.seccomp.architectures"),
     (section(rule("getcwd", "SCMP_ACT_NOTIFY")), "linux.seccomp.listenerPath"),
-    (section(rule("getcwd"), listenerPath="/agent"), "linux.seccomp.listenerPath"),
     (section(rule("write", "SCMP_ACT_NOTIFY"), listenerPath="/agent"), "linux.seccomp.syscalls"),
 ])
 def test_an_error_names_its_field(wrong: Any, field: str) -> None:
