@@ -66,7 +66,11 @@ def remove_all(mydocker: Mydocker) -> None:
         mydocker("rm", "-f", *names)
     assert mydocker("ps", "-q").out == ""
     assert mydocker.leftovers() == []
-    until(lambda: not sleepers(), 3, what=f"for processes to end: {sleepers()}")
+    try:
+        until(lambda: not sleepers(), 3, what=f"for processes to end: {sleepers()}")
+    finally:
+        for pid, _ in sleepers():  # a leak is reported once, not by every test after it
+            os.kill(pid, signal.SIGKILL)
 
 
 def sleepers() -> list[tuple[int, list[str]]]:

@@ -128,12 +128,12 @@ def _signal_and_wait(record: ContainerRecord, signum: int, grace_s: float) -> bo
         os.close(fd)
 
 
-def kill_whole(record: ContainerRecord) -> None:
-    """SIGKILL the container's init, with which the kernel ends its whole pid namespace."""
+def kill_whole(record: ContainerRecord) -> bool:
+    """SIGKILL the container's init, with which the kernel ends its whole pid namespace; False when it had ended before."""
     identity = identity_of(record)
     fd = open_pidfd(identity) if identity else None
     if fd is None:
-        return
+        return False
     try:
         signal_pidfd(fd, SIGKILL)
         if record.status == PAUSED:
@@ -142,6 +142,7 @@ def kill_whole(record: ContainerRecord) -> None:
             raise Timeout(f"kill container {record.name}: process {record.pid} does not end", hint="it hangs in the kernel")
     finally:
         os.close(fd)
+    return True
 
 
 def _thaw(record: ContainerRecord) -> None:
@@ -208,11 +209,20 @@ def remove(
         raise Conflict(
             f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
     if record.status in ALIVE:
-        kill_whole(record)
+        if not kill_whole(record):
+            _kill_cgroup(record)
         trace.point("killed to remove")
         await_end(store, record)
     with store.lock(container_id):
         _remove_ended(store, container_id, force=force, delete=delete)
+
+
+def _kill_cgroup(record: ContainerRecord) -> None:
+    """Kill what is left of a container whose recorded process is gone: whatever its record says, that is in its cgroup."""
+    try:
+        group.Cgroup.open(record.cgroups_path).kill()
+    except NotFound:
+        pass  # nothing is left
 
 
 def _remove_unreadable(store: Store, container_id: str, error: MydockerError) -> None:

@@ -45,7 +45,7 @@ def gather(record: ContainerRecord, directory: str) -> Facts:
     if alive and record.status == CREATED:
         return _gather_created(directory, exit_record)
     if alive and record.status == PAUSED:
-        return Facts(is_alive=exit_record is None, exit=exit_record, is_frozen=_is_frozen(record.id))
+        return Facts(is_alive=exit_record is None, exit=exit_record, is_frozen=_is_frozen(record))
     if not alive and exit_record is None:
         # Its monitor may be about to write how it ended: then it counts as alive a moment longer. When
         # there is no monitor (any more), what it wrote is there now.
@@ -64,10 +64,10 @@ def _gather_created(directory: str, exit_record: ExitRecord | None) -> Facts:
         has_started=started is not None or not has_monitor(directory))
 
 
-def _is_frozen(container_id: str) -> bool:
+def _is_frozen(record: ContainerRecord) -> bool:
     """Tell whether a container that is recorded as paused stands still: the record is written before and after."""
     try:
-        return Cgroup.open(f"/mydocker/{container_id}").is_frozen()
+        return Cgroup.open(record.cgroups_path).is_frozen()
     except NotFound:
         return True  # it has just ended
 
