@@ -5,6 +5,7 @@
 // no heap, and nothing of the container's but the command it is told to run.
 //
 //     mydocker-init PLAN_FD
+//     mydocker-init -- COMMAND ARG...     only the small process 1 of `--init` (reap.c), for other runtimes
 //
 // PLAN_FD is a memfd that holds one `struct plan` and what follows it (runtime/plan.py writes it):
 //
@@ -13,7 +14,7 @@
 //
 // In order: set limits and priorities, become the user, go to the working directory, find the command,
 // say READY on the sync socket, wait for START (there or on a FIFO), drop what is left of privilege, run
-// the startContainer hooks, execve. A failure is one message `F<kind>\0<errno>\0<what>` on the sync
+// the startContainer hooks, with `--init` leave process 1 to reap.c, execve. A failure is one message `F<kind>\0<errno>\0<what>` on the sync
 // socket; the socket closing without one means that the command runs. docs/protocols.md has the messages.
 
 #include <errno.h>
@@ -31,9 +32,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 
+#include "reap.h"
 #include "sys.h"
 
-enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8 };
+enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8, PLAN_REAPER = 16 };
 enum { EXIT_FAILED = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 enum { PATH_BYTES = 4096, SIGNALS = 64, JOIN_SESSION_KEYRING = 1, IOPRIO_WHO_PROCESS = 1, OUTPUT_BYTES = 512 };
 
@@ -398,6 +400,24 @@ static void drop_privileges(const struct stage *stage) {
     load_filter(stage);
 }
 
+// `--init`: the command goes on in a child, process 1 is confined at once and stays in reap.c. It has what
+// the command will have after execve: the capabilities of its user, and the filter, for which no_new_privs,
+// which means nothing to a program that executes nothing, spares it CAP_SYS_ADMIN.
+static void leave_reaper(const struct stage *stage) {
+    const struct plan *plan = stage->plan;
+    long command = fork_command();
+    if (command == 0)
+        return;
+    check(stage, command, "fork the command of --init");
+    uint64_t permitted = (plan->uid ? plan->ambient & plan->inheritable : plan->permitted) & permitted_now(stage);
+    set_capabilities(stage, plan->effective & permitted, permitted, 0);
+    check(stage, sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
+    // Before the filter, which may not allow it: the end of the sync socket must say that the command runs.
+    check(stage, sys(SYS_close_range, 0, ~0U, 0, 0, 0), "close descriptors");
+    load_filter(stage);
+    reap_until_end(command);
+}
+
 static void become_hook(const struct stage *stage, const char *path, char **argv, char **envp) {
     const int *fds = stage->plan->fds;
     (void)sys(SYS_lseek, fds[FD_HOOK_INPUT], 0, 0 /* SEEK_SET */, 0, 0);
@@ -480,8 +500,24 @@ static int number(const char *text) {
     return value;
 }
 
+// Another runtime has done all the rest. There is no sync socket: the exit code tells what went wrong.
+static void run_only_reaper(char **argv) {
+    const struct plan plan = {.fds = {-1, -1, -1, -1, -1, -1}};
+    struct stage stage = {.plan = &plan, .argv = argv + 2, .envp = argv};
+    while (*stage.envp++)
+        continue;
+    find_command(&stage);
+    long command = fork_command();
+    check(&stage, command, "fork the command of --init");
+    if (command)
+        reap_until_end(command);
+    run_command(&stage);
+}
+
 static int last_stage(int argc, char **argv) {
     struct stage stage = {0};
+    if (argc > 2 && argv[1][0] == '-' && argv[1][1] == '-')
+        run_only_reaper(argv);
     if (argc != 2)
         return EXIT_FAILED;
     read_plan(&stage, number(argv[1]));
@@ -495,6 +531,8 @@ static int last_stage(int argc, char **argv) {
     enter_cwd(&stage);
     find_command(&stage);
     wait_for_start(&stage);
+    if (stage.plan->flags & PLAN_REAPER)
+        leave_reaper(&stage);
     drop_privileges(&stage);
     run_start_hooks(&stage);
     run_command(&stage);

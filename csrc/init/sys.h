@@ -64,13 +64,14 @@ static inline long sys6(long n, long a, long b, long c, long d, long e, long f) 
 }
 #else
 // The compiler may call these for structure copies, whatever it is told.
-void *memcpy(void *to, const void *from, size_t count);
+// Weak, because each file of the program brings them.
+__attribute__((weak)) void *memcpy(void *to, const void *from, size_t count);
 void *memcpy(void *to, const void *from, size_t count) {
     for (size_t i = 0; i < count; i++)
         ((char *)to)[i] = ((const char *)from)[i];
     return to;
 }
-void *memset(void *to, int byte, size_t count);
+__attribute__((weak)) void *memset(void *to, int byte, size_t count);
 void *memset(void *to, int byte, size_t count) {
     for (size_t i = 0; i < count; i++)
         ((char *)to)[i] = (char)byte;

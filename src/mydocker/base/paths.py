@@ -30,6 +30,7 @@ EXIT = "exit"
 STARTED = "started"
 CONTROL_SOCKET = "control"
 EXECS = "exec"
+RUNTIME = "runtime"
 
 
 class Layout:

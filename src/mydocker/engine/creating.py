@@ -20,6 +20,7 @@ from mydocker.storage.mountpoints import ensure_mountpoints
 from mydocker.storage.snapshots import overlay_mount
 
 from . import recover
+from .ending import forget_foreign
 from .lifecycle import CREATING, RUNNING
 from .request import ContainerConfig
 from .sessions import LiveSession
@@ -54,6 +55,10 @@ class Creator:
         monitor/protocol.py). Raises MydockerError; then nothing is left of it.
         """
         config = limit_swap(config)
+        if config.isolation is not None:
+            from .joining import pin_names  # cold
+
+            config = pin_names(self.store, config)
         resolved = self.images.resolve(config.image, config.show)
         claim = self.store.claim_id()
         with Undo() as undo:
@@ -73,6 +78,7 @@ class Creator:
 
     def _discard(self, claim: Claim, name: str, config: ContainerConfig) -> None:
         """Undo everything of a container that did not come to be."""
+        forget_foreign(self.store, claim.id, config.runtime)
         group.remove(cgroups_path(config.cgroup_parent, claim.id))
         recover.remove_tree(self.store.discard(claim.id, name))
 

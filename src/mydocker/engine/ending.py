@@ -72,7 +72,7 @@ def finish_locked(
     if record.status in ALIVE or record.status == CREATING:
         return record
     if not record.is_recorded_end:
-        group.remove(record.cgroups_path)
+        release(store, record)
         trace.point("removed cgroup")
         if not record.config["rm"]:
             record = record.replace(is_recorded_end=True)
@@ -81,6 +81,21 @@ def finish_locked(
         remove_locked(store, record, delete)
         return None
     return record
+
+
+def release(store: Store, record: ContainerRecord) -> None:
+    """Give back what the kernel, or another runtime, holds for an ended container; idempotent. The caller holds the lock."""
+    forget_foreign(store, record.id, record.config.get("runtime", ""))
+    group.remove(record.cgroups_path)
+
+
+def forget_foreign(store: Store, container_id: str, program: str) -> None:
+    """Have another runtime, if it was one that made the container, forget it."""
+    if program:
+        from mydocker.runtime.foreign import ForeignRuntime  # cold
+
+        directory = f"{store.layout.container(container_id)}/{paths.RUNTIME}"
+        ForeignRuntime(program=program, directory=directory, container_id=container_id).delete()
 
 
 def remove_locked(
@@ -243,5 +258,5 @@ def _remove_ended(store: Store, container_id: str, *, force: bool, delete: Calla
     if record.status in ALIVE:
         kill_whole(record)
         trace.point("killed to remove")
-    group.remove(record.cgroups_path)
+    release(store, record)
     remove_locked(store, record, delete)

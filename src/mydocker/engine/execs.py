@@ -159,7 +159,7 @@ def _start(
             process=build_exec_process(spec, request), namespaces=namespaces_to_join(spec), init_pidfd=pidfd,
             user=request.user or record.config["user"], groups=tuple(record.isolation.get("groups", ())),
             interactive=request.interactive, client=theirs, client_flags=flags, seccomp=spec.get("linux", {}).get("seccomp"),
-            seccomp_cache=seccomp_cache))
+            seccomp_cache=seccomp_cache, runtime=record.config.get("runtime", "")))
     except BaseException:
         session.close()
         raise

@@ -10,6 +10,7 @@ import stat
 
 from mydocker.base.errors import InvalidRequest
 from mydocker.linux import caps
+from mydocker.runtime.plan import REAPER_ANNOTATION
 
 from .seccomp import build_seccomp
 
@@ -38,8 +39,8 @@ def place_isolation(spec: Spec, config: ContainerConfig, isolation: Isolation) -
         spec.pop("hostname", None)
     if isolation.domainname:
         spec["domainname"] = isolation.domainname
-    if isolation.annotations:
-        spec["annotations"] = dict(isolation.annotations)
+    if isolation.annotations or isolation.init:
+        spec["annotations"] = dict(isolation.annotations) | ({REAPER_ANNOTATION: "true"} if isolation.init else {})
 
 
 # --- process ------------------------------------------------------------------------------------------

@@ -6,10 +6,9 @@ import time
 
 from mydocker.base import files, paths, trace
 from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
-from mydocker.linux.cgroup import group
 from mydocker.linux.process import open_pidfd, wait_pidfd
 
-from .ending import current, finish, finish_locked
+from .ending import current, finish, finish_locked, release
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
 from .observe import identity_of
 from .sessions import LiveSession
@@ -49,7 +48,7 @@ def start(
             trace.point("connected to start")
             begin: Callable[[], StartedRecord] = session.start
         else:
-            group.remove(record.cgroups_path)
+            release(store, record)
             session = _restart(store, creator, _forget_end(record), lock.fd, client_flags, console_size)
             begin = session.wait_started
         try:

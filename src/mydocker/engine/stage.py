@@ -32,9 +32,23 @@ from .store import ContainerRecord, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    from typing import NoReturn, Protocol
 
     from mydocker.oci.runtime_spec import Mount, Process, Seccomp, Spec
+
+    class Runtime(Protocol):
+        """What turns a spec into a container, and a process into one inside: our own runtime, or another (`--runtime`).
+
+        Both return as soon as there is a process to watch; what it says then is in docs/protocols.md.
+        """
+
+        def create(
+            self, spec: Spec, *, root_mount: Mount, stdio: tuple[int, int, int] | None, user: str, groups: tuple[str, ...]
+        ) -> Created: ...
+        def enter(
+            self, process: Process, *, cgroups_path: str, namespaces: int, init_pidfd: int, stdio: tuple[int, int, int] | None,
+            user: str, groups: tuple[str, ...], seccomp: Seccomp | None,
+        ) -> Created: ...
 
 #: What a clean-up started by the monitor inherits; never the caller's environment, which may hold secrets.
 _ENVIRONMENT = {
@@ -72,6 +86,45 @@ class ExecStage(Record):
     client_flags: int
     seccomp: Seccomp | None = None
     seccomp_cache: str = ""
+    runtime: str = ""
+
+
+class OwnRuntime:
+    """The runtime of mydocker.runtime, called in process."""
+
+    __slots__ = ("_container_id", "_directory", "_seccomp_cache")
+
+    def __init__(self, container_dir: str, container_id: str, seccomp_cache: str) -> None:
+        self._directory = container_dir
+        self._container_id = container_id
+        self._seccomp_cache = seccomp_cache
+
+    def create(
+        self, spec: Spec, *, root_mount: Mount, stdio: tuple[int, int, int] | None, user: str, groups: tuple[str, ...]
+    ) -> Created:
+        """Clone the container's init."""
+        return create(
+            spec, f"{self._directory}/{paths.BUNDLE}/rootfs", root_mount=root_mount, stdio=stdio, user=user, groups=groups,
+            container_id=self._container_id, seccomp_cache=self._seccomp_cache)
+
+    def enter(
+        self, process: Process, *, cgroups_path: str, namespaces: int, init_pidfd: int, stdio: tuple[int, int, int] | None,
+        user: str, groups: tuple[str, ...], seccomp: Seccomp | None,
+    ) -> Created:
+        """Clone a process into the container."""
+        order = ExecOrder(
+            process=process, namespaces=namespaces, init_pidfd=init_pidfd, stdio=stdio, user=user, groups=groups,
+            seccomp=prepare_filter(seccomp, self._seccomp_cache))
+        return enter(order, Cgroup.open(cgroups_path))
+
+
+def choose_runtime(program: str, container_dir: str, container_id: str, seccomp_cache: str) -> Runtime:
+    """Return what makes this container: our own runtime, unless `program` is another's path."""
+    if not program:
+        return OwnRuntime(container_dir, container_id, seccomp_cache)
+    from mydocker.runtime.foreign import ForeignRuntime  # cold
+
+    return ForeignRuntime(program=program, directory=f"{container_dir}/{paths.RUNTIME}", container_id=container_id)
 
 
 def run_container_stage(order: ContainerStage) -> NoReturn:
@@ -116,10 +169,10 @@ def _make_container(order: ContainerStage) -> NoReturn:
     listener = _listen(directory_fd)
     trace.point("listening")
     with Undo() as undo:
-        created = create(
-            order.spec, f"{directory}/{paths.BUNDLE}/rootfs", root_mount=order.root_mount, stdio=inside,
-            user=config["user"], groups=tuple(record.isolation.get("groups", ())), container_id=record.id,
-            seccomp_cache=order.store.layout.seccomp)
+        runtime = choose_runtime(config.get("runtime", ""), directory, record.id, order.store.layout.seccomp)
+        created = runtime.create(
+            join_namespaces(order), root_mount=order.root_mount, stdio=inside, user=config["user"],
+            groups=tuple(record.isolation.get("groups", ())))
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         trace.point("cloned init")
@@ -143,14 +196,22 @@ def _make_container(order: ContainerStage) -> NoReturn:
             _clean_up_argv(order.store, record.id))
 
 
+def join_namespaces(order: ContainerStage) -> Spec:
+    """Return the spec, with the namespaces of other containers that it shares opened."""
+    if not any(str(mode).startswith("container:") for mode in order.record.isolation.values()):
+        return order.spec
+    from .joining import join_others  # cold
+
+    return join_others(order.store, order.record, order.spec)
+
+
 def _make_exec(order: ExecStage) -> NoReturn:
     outside, inside = _open_stdio(tty=order.process.get("terminal", False), interactive=order.interactive)
     directory_fd = os.open(order.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    created = enter(
-        ExecOrder(
-            process=order.process, namespaces=order.namespaces, init_pidfd=order.init_pidfd, stdio=inside, user=order.user,
-            groups=order.groups, seccomp=prepare_filter(order.seccomp, order.seccomp_cache)),
-        Cgroup.open(order.cgroups_path))
+    container_dir = os.path.dirname(os.path.dirname(order.directory))
+    created = choose_runtime(order.runtime, container_dir, order.container_id, order.seccomp_cache).enter(
+        order.process, cgroups_path=order.cgroups_path, namespaces=order.namespaces, init_pidfd=order.init_pidfd, stdio=inside,
+        user=order.user, groups=order.groups, seccomp=order.seccomp)
     trace.point("cloned exec")
     _execute_monitor(
         created, directory_fd, order.container_id, outside, order.client, order.client_flags, ["--start"], [],

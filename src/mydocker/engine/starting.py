@@ -91,6 +91,7 @@ class LauncherStarter:
             "user": order.user, "groups": order.groups, "interactive": order.interactive,
             "client_flags": order.client_flags, "debug": log.is_enabled(),
             "seccomp": order.seccomp, "seccomp_cache": order.seccomp_cache,
+            "runtime": order.runtime,
         }
         self._launcher.send(jsontext.dumps(document).encode(), [order.client.fileno(), order.init_pidfd])
 
@@ -141,7 +142,8 @@ def serve_order(document: dict[str, Any], fds: list[int]) -> None:
             container_id=document["container_id"], directory=document["directory"], cgroups_path=document["cgroups_path"],
             process=document["process"], namespaces=document["namespaces"], init_pidfd=fds[1], user=document["user"],
             groups=tuple(document["groups"]), interactive=document["interactive"], client=client,
-            client_flags=document["client_flags"], seccomp=document["seccomp"], seccomp_cache=document["seccomp_cache"]))
+            client_flags=document["client_flags"], seccomp=document["seccomp"], seccomp_cache=document["seccomp_cache"],
+            runtime=document["runtime"]))
     run_container_stage(ContainerStage(
         store=Store(Layout(document["root"], document["run"])), record=ContainerRecord.from_document(document["record"]),
         spec=document["spec"], root_mount=document["root_mount"], start=document["start"], client=client,

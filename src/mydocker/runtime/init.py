@@ -20,7 +20,17 @@ from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
 from . import console, sync
-from .plan import DEFAULT_UMASK, NO_ATTRIBUTES, Attributes, Credentials, LastStage, last_stage_fd, open_sealed, pack_plan
+from .plan import (
+    DEFAULT_UMASK,
+    NO_ATTRIBUTES,
+    REAPER_ANNOTATION,
+    Attributes,
+    Credentials,
+    LastStage,
+    last_stage_fd,
+    open_sealed,
+    pack_plan,
+)
 from .rootfs import Operation, Rootfs, mount_root, set_attributes
 from .seccomp import NO_FILTER, Filter
 from .users import find_home, resolve_user
@@ -360,7 +370,7 @@ def plan_last_stage(order: InitOrder, sync_fd: int) -> LastStage:
     return LastStage(
         sync_fd=sync_fd, start_fd=order.start_fd, preserve_fds=order.preserve_fds, hooks=hooks, hook_input_fd=hook_input_fd,
         hook_output_fd=hook_output_fd, attributes=order.attributes, filters=order.seccomp.program,
-        filter_flags=order.seccomp.flags)
+        filter_flags=order.seccomp.flags, reaper=order.spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true")
 
 
 def execute_last_stage(process: Process, credentials: Credentials, last: LastStage) -> NoReturn:

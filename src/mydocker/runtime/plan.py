@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
 _LIMIT_BYTES = 24
-_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY = 1, 2, 4, 8
+_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER = 1, 2, 4, 8, 16
+#: An annotation of the spec that asks for a small process 1 before the command (`--init`); `true` is its only meaning.
+REAPER_ANNOTATION = "mydocker.init"
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING = 1, 2
 
@@ -65,6 +67,8 @@ class LastStage(Record):
     filters: bytes = b""
     filter_flags: int = 0
     attributes: Attributes = NO_ATTRIBUTES
+    reaper: bool = False
+    """Whether a small process 1 stays before the command (csrc/init/reap.c)."""
 
     def fds(self) -> tuple[int, ...]:
         """Return the descriptors in the order of the enumeration in init.c."""
@@ -84,6 +88,7 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
         | (_SECCOMP if last.filters else 0)
         | (_SCHEDULER if attributes.scheduler else 0)
         | (_PERSONALITY if attributes.personality is not None else 0)
+        | (_REAPER if last.reaper else 0)
     )
     middle = b"".join((attributes.limits, hooks, groups, last.filters))
     header = _HEADER.pack(

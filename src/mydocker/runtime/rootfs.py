@@ -11,6 +11,7 @@ Sources: runtime-spec config.md "Mounts", config-linux.md "Default Filesystems";
 """
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -203,9 +204,18 @@ def _kernel_message(context_fd: int) -> str:
 
 
 def open_bind(source: str, *, recursive: bool) -> int:
-    """Return a detached copy of the mount at a host path. The caller closes it. Raises OSError."""
+    """Return a detached copy of the mount at a host path. The caller closes it. Raises OSError.
+
+    A path `/proc/self/fd/N` may name a detached mount, which the kernel does not copy for every process: then it is
+    the mount itself that is returned, to be attached once.
+    """
     flags = sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | (sc.AT_RECURSIVE if recursive else 0)
-    return sc.open_tree(sc.AT_FDCWD, source, flags)
+    try:
+        return sc.open_tree(sc.AT_FDCWD, source, flags)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not source.startswith("/proc/self/fd/"):
+            raise
+        return os.dup(int(source.removeprefix("/proc/self/fd/")))
 
 
 def clone_fd(fd: int, *, recursive: bool = False) -> int:
