@@ -21,10 +21,15 @@ MIB = 1 << 20
 KINDS = ["machine", "v1_only"] if hierarchy().kind == "hybrid" else ["machine"]
 
 
+def use_v1_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process see no v2 hierarchy."""
+    monkeypatch.setattr(hierarchy_module, "_found", hierarchy().replace(v2="", v2_controllers=()))
+
+
 def own_path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Yield the path of a cgroup that is this test's own, and is gone afterwards; for a fixture with params=KINDS."""
     if request.param == "v1_only":
-        monkeypatch.setattr(hierarchy_module, "_found", hierarchy().replace(v2="", v2_controllers=()))
+        use_v1_only(monkeypatch)
     name = "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[:100]
     cgroups_path = f"/mydocker/test-{os.getpid()}-{name}"
     yield cgroups_path

@@ -16,6 +16,7 @@ from mydocker.base.record import Record
 from mydocker.base.undo import Undo
 from mydocker.linux.process import boot_id, read_start_time
 
+from .cgroups import claim_cgroup, describe
 from .create import Created, create, kill_and_reap
 from .handshake import Handshake, take_console
 from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_directory
@@ -95,7 +96,8 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         files.replace_bytes(SPEC, bundle.text, dir_fd=lock.fd)
         start_fd = open_fifo(lock.fd) if wait_at_fifo else -1
         created = create(
-            bundle.spec, bundle.rootfs, start_fd=start_fd, container_id=context.id, seccomp_cache=context.root.seccomp_cache)
+            bundle.spec, bundle.rootfs, start_fd=start_fd, container_id=context.id, seccomp_cache=context.root.seccomp_cache,
+            make_cgroup=lambda: claim_cgroup(context, bundle.spec))
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         state = record(context, bundle, created)
@@ -116,7 +118,7 @@ def record(context: Context, bundle: Bundle, created: Created) -> ContainerState
     return ContainerState(
         id=context.id, oci_version=spec.get("ociVersion", ""), bundle=bundle.path, rootfs=bundle.rootfs,
         created=f"{moment}.{stamp % 10**9:09d}Z", owner="" if os.geteuid() == 0 else str(os.geteuid()),
-        annotations=spec.get("annotations") or {}, cgroup={"path": created.cgroup.path}, pid=created.pid,
+        annotations=spec.get("annotations") or {}, cgroup=describe(created.cgroup), pid=created.pid,
         start_time=read_start_time(created.pid) or 0, boot_id=boot_id())
 
 

@@ -4,14 +4,63 @@ The one place that knows between `--systemd-cgroup`, `--rootless` and linux/cgro
 """
 from __future__ import annotations
 
+import os
+
+from mydocker.base.errors import Unsupported
 from mydocker.linux.cgroup.group import Cgroup
+from mydocker.linux.cgroup.paths import default_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.oci.runtime_spec import Spec
+
+    from .cli import Context
     from .state import ContainerState
+
+
+def claim_cgroup(context: Context, spec: Spec) -> Cgroup:
+    """Make or join the cgroup of a bundle; without rights, a path or limits it may be an empty one. Raises MydockerError."""
+    linux = spec.get("linux", {})
+    path = linux.get("cgroupsPath", "")
+    resources = linux.get("resources") or {}
+    if context.systemd_cgroup:
+        raise Unsupported("use --systemd-cgroup: systemd does not run here", hint="leave the option out")
+    is_rootless = context.rootless == "true" or (context.rootless == "auto" and os.geteuid() != 0)
+    cgroup = Cgroup.claim(path or default_path(context.id), resources, may_lack=is_rootless and not path)
+    owner = plan_owner(spec)
+    if owner is not None:
+        cgroup.delegate(owner)
+    return cgroup
+
+
+def plan_owner(spec: Spec) -> int | None:
+    """Return the host's uid that is to own the cgroup on v2, None for root (config-linux.md, "Cgroup ownership").
+
+    That is the process's, if the container sees its cgroup as the root of a namespace of its own and may write there.
+    """
+    linux = spec.get("linux", {})
+    is_private = any(item.get("type") == "cgroup" and not item.get("path") for item in linux.get("namespaces") or ())
+    is_writable = any(
+        mount.get("destination") == "/sys/fs/cgroup" and mount.get("type") in ("cgroup", "cgroup2")
+        and "ro" not in (mount.get("options") or ()) for mount in spec.get("mounts") or ())
+    uid = spec.get("process", {}).get("user", {}).get("uid", 0)
+    for mapping in linux.get("uidMappings") or ():
+        start = mapping["containerID"]
+        if is_private and is_writable and start <= uid < start + mapping["size"]:
+            return mapping["hostID"] + uid - start
+    return None
+
+
+def describe(cgroup: Cgroup) -> dict[str, Any]:
+    """Return what `open_cgroup` needs to know, for the state."""
+    if not cgroup.v1 and not cgroup.v2:
+        return {"path": ""}
+    return {"path": cgroup.path, "joined": list(cgroup.joined)}
 
 
 def open_cgroup(state: ContainerState) -> Cgroup | None:
     """Return a container's cgroup; None for a rootless container that was made without one. Raises NotFound."""
     path = state.cgroup.get("path", "")
-    return Cgroup.open(path) if path else None
+    return Cgroup.open(path, state.cgroup.get("joined", ())) if path else None

@@ -30,6 +30,7 @@ from .seccomp import Filter, prepare_filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
     from mydocker.oci.runtime_spec import Mount, Spec
@@ -52,6 +53,7 @@ def create(
     spec: Spec, root_path: str, *, root_mount: Mount | None = None, stdio: tuple[int, int, int] | None = None,
     user: str | None = None, groups: tuple[str, ...] = (), start_fd: int = -1, console_fd: int = -1, preserve_fds: int = 0,
     container_id: str = "", bundle: str = "", seccomp_cache: str = "",
+    make_cgroup: Callable[[], Cgroup] | None = None,
 ) -> Created:
     """Clone the container's init and set it on its way.
 
@@ -61,13 +63,15 @@ def create(
     container, None takes the spec's numbers. `start_fd` is a FIFO opened for reading and writing, on which one
     byte means START; without it START comes on the channel. Descriptors 3 to 3 + `preserve_fds` - 1 go to the
     command. `container_id` and `bundle` are what hooks are told; `seccomp_cache` is a directory for compiled
-    filters (seccomp.py). The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
+    filters (seccomp.py). `make_cgroup` is for a caller whose containers may be at any cgroupsPath; without it the path
+    is the container's own, and what is there is removed. The caller must be single-threaded. Raises MydockerError,
+    OSError; then nothing is left.
     """
     linux = spec.get("linux", {})
     plan.last_stage_fd()
     seccomp = prepare_filter(linux.get("seccomp"), seccomp_cache)
     with Undo() as undo, Undo() as closing:
-        cgroup = Cgroup.create(linux.get("cgroupsPath", f"/mydocker/{container_id}"), linux.get("resources", {}))
+        cgroup = make_cgroup() if make_cgroup else Cgroup.create(linux["cgroupsPath"], linux.get("resources", {}))
         undo.callback(cgroup.remove)
         trace.point("made cgroup")
         namespaces = plan_namespaces(spec)

@@ -12,7 +12,7 @@ from .group import Cgroup
 from .hierarchy import hierarchy
 from .limits import plan, set_limits
 from .making import hand_down, prepare_v1, restrict_devices
-from .members import read_pids
+from .members import read_pids, remove_with_processes
 from .paths import clean_path, ensure_directory, read_text, write_text
 from .resources import parse_resources
 
@@ -36,11 +36,12 @@ def claim(cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool 
     """
     wanted = parse_resources(resources)
     group = Cgroup(clean_path(cgroups_path), hierarchy(), {}, "")
+    made: list[str] = []
     try:
         for mount_point in (group.found.v2, *dict.fromkeys(group.found.v1.values())):
             if mount_point:
                 try:
-                    _claim_directory(group, mount_point, wanted)
+                    _claim_directory(group, mount_point, wanted, made)
                 except Denied:
                     if not may_lack:
                         raise
@@ -53,15 +54,18 @@ def claim(cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool 
             if not may_lack:
                 raise
     except BaseException:
-        group.remove()
+        # These and no others: what was not looked at yet may be somebody's.
+        for directory in made:
+            remove_with_processes(directory)
         raise
     return group
 
 
-def _claim_directory(group: Cgroup, mount_point: str, wanted: Resources) -> None:
+def _claim_directory(group: Cgroup, mount_point: str, wanted: Resources, made: list[str]) -> None:
     directory = mount_point + group.path
     try:
         parents = ensure_directory(mount_point, group.path)
+        made.append(directory)
     except FileExistsError:
         _check_unused(directory)
         group.joined = (*group.joined, directory)

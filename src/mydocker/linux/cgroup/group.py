@@ -224,15 +224,18 @@ class Cgroup:
             delay_s = min(delay_s * 2, 0.05)
 
     def thaw(self) -> None:
-        """Let the processes go on. Raises Unsupported."""
-        write_freezer(self._freezer(), frozen=False)
+        """Let the processes go on, whoever stopped them by whichever freezer. Raises Unsupported."""
+        freezer = self._freezer()
+        for directory in dict.fromkeys((freezer, self.v1.get("freezer", freezer))):
+            write_freezer(directory, frozen=False)
 
     def is_frozen(self) -> bool:
-        """Tell whether every process in it is stopped by `freeze`. Raises Unsupported."""
+        """Tell whether every process in it is stopped, by `freeze` or by somebody else. Raises Unsupported."""
         freezer = self._freezer()
-        if freezer == self.v2:
-            return read_keyed(f"{freezer}/cgroup.events").get("frozen") == 1
-        return read_text(f"{freezer}/freezer.state").strip() == "FROZEN"
+        if freezer == self.v2 and read_keyed(f"{freezer}/cgroup.events").get("frozen") == 1:
+            return True
+        v1_freezer = self.v1.get("freezer")
+        return bool(v1_freezer) and read_text(f"{v1_freezer}/freezer.state").strip() == "FROZEN"
 
     def can_freeze(self) -> bool:
         """Tell whether `freeze` is possible here."""

@@ -1,0 +1,193 @@
+"""The cgroup of a bundle: any path, joined or made, in every hierarchy; what is somebody else's stays."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from cgroup_rig import KINDS, Child, until, use_v1_only
+from runtime_rig import Runtime
+
+from mydocker.base.errors import Conflict, InvalidRequest, NotFound
+from mydocker.linux.cgroup.group import Cgroup
+from mydocker.linux.cgroup.hierarchy import Hierarchy, hierarchy
+from mydocker.linux.cgroup.members import remove_with_processes
+from mydocker.linux.cgroup.paths import read_text, write_text
+
+pytestmark = [pytest.mark.needs("root", "device_rules")]
+
+
+MACHINE = hierarchy()
+
+
+def places(path: str, found: Hierarchy | None = None) -> list[str]:
+    """Return the directory of a path in each hierarchy of the machine, the freezer's first: there nothing dies before it thaws."""
+    found = found or hierarchy()
+    return [point + path for point in dict.fromkeys((found.v1.get("freezer", ""), *found.v1.values(), found.v2)) if point]
+
+
+@pytest.fixture(params=KINDS)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A top-level path, which no test of the engine has."""
+    if request.param == "v1_only":
+        use_v1_only(monkeypatch)
+    name = f"/mydocker-bundle-test-{os.getpid()}"
+    yield name
+    for place in places(name, MACHINE):  # mydocker-runtime has them all
+        remove_with_processes(place)
+
+
+def test_a_claimed_cgroup_is_in_every_hierarchy_and_goes_from_all(path: str) -> None:
+    group = Cgroup.claim(f"{path}/a", {"pids": {"limit": 7}})
+    assert all(os.path.isdir(place) for place in places(f"{path}/a"))
+    child = Child(group)
+    assert all(str(child.pid) in read_text(f"{place}/cgroup.procs").split() for place in places(f"{path}/a"))
+    assert group.stats().pids_limit == 7
+    assert group.joined == ()
+    again = Cgroup.open(f"{path}/a", group.joined)
+    assert (again.v1, again.v2) == (group.v1, group.v2)
+    again.remove()
+    assert child.wait() == -9
+    assert not any(os.path.isdir(place) for place in places(f"{path}/a"))
+
+
+@pytest.mark.parametrize("given", ["{0}/b", "{1}/b", "../..{0}/x/../b", "{0}//b/"])
+def test_a_relative_or_crooked_path_is_taken_from_the_root(path: str, given: str) -> None:
+    group = Cgroup.claim(given.format(path, path[1:]), {})
+    assert group.path == f"{path}/b"
+    group.remove()
+
+
+@pytest.mark.parametrize("given", ["", "/", "../.."])
+def test_the_root_is_refused(given: str) -> None:
+    with pytest.raises(InvalidRequest):
+        Cgroup.claim(given, {})
+
+
+def test_what_was_there_is_joined_and_stays(path: str) -> None:
+    there = places(f"{path}/mine")[:2]
+    for place in there:
+        os.makedirs(place)
+    group = Cgroup.claim(f"{path}/mine", {})
+    assert sorted(group.joined) == sorted(there)
+    child = Child(group)
+    group.kill()
+    assert child.wait() == -9
+    Cgroup.open(f"{path}/mine", group.joined).remove()
+    assert [place for place in places(f"{path}/mine") if os.path.isdir(place)] == there
+
+
+def test_a_group_in_use_is_refused_and_its_processes_live(path: str) -> None:
+    other = Cgroup.claim(f"{path}/theirs", {})
+    child = Child(other)
+    for given in (f"{path}/theirs", path):  # their group, and one above it
+        with pytest.raises(Conflict, match="not empty"):
+            Cgroup.claim(given, {})
+    assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
+    assert all(os.path.isdir(place) for place in places(f"{path}/theirs"))
+    other.remove()
+    assert child.wait() == -9
+
+
+def test_a_frozen_group_is_refused(path: str) -> None:
+    group = Cgroup.claim(f"{path}/cold", {})
+    group.freeze()
+    with pytest.raises(Conflict, match="frozen"):
+        Cgroup.claim(f"{path}/cold", {})
+    group.thaw()
+
+
+def test_a_failed_claim_leaves_nothing(path: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"resources\.cpu\.cpus|no cgroup controller"):
+        Cgroup.claim(f"{path}/gone", {"cpu": {"cpus": "9999"}})
+    assert not any(os.path.isdir(place) for place in places(f"{path}/gone"))
+
+
+def test_processes_frozen_by_somebody_else_on_v1_can_be_killed(path: str) -> None:
+    group = Cgroup.claim(f"{path}/ice", {})
+    if "freezer" not in group.v1:
+        pytest.skip("cgroup v2")
+    child = Child(group)
+    write_text(f"{group.v1['freezer']}/freezer.state", "FROZEN")
+    until(group.is_frozen)
+    group.kill()
+    assert child.wait() == -9
+
+
+def test_a_group_below_is_found_for_exec(path: str) -> None:
+    group = Cgroup.claim(f"{path}/c", {})
+    for place in places(f"{path}/c/inner"):
+        os.mkdir(place)
+    assert all(directory.endswith("/c/inner") for directory in group.below("/inner").v1.values())
+    with pytest.raises(NotFound):
+        group.below("other")
+    with pytest.raises(InvalidRequest):
+        group.below("inner/../..")
+    group.remove()
+
+
+@pytest.mark.needs("cgroup2")
+def test_ownership_goes_to_a_user_of_the_containers_as_far_as_the_kernel_says(path: str) -> None:
+    group = Cgroup.claim(f"{path}/d", {})
+    group.delegate(12345)
+    owners = {name: os.stat(f"{group.v2}/{name}").st_uid for name in ("cgroup.procs", "cgroup.subtree_control", "pids.max")}
+    assert owners == {"cgroup.procs": 12345, "cgroup.subtree_control": 12345, "pids.max": 0}
+    assert os.stat(group.v2).st_uid == 12345
+
+
+def test_without_rights_and_without_limits_a_container_goes_without_a_cgroup() -> None:
+    script = """
+import os
+from mydocker.base.errors import Denied
+from mydocker.linux.cgroup.group import Cgroup
+os.setgid(65534); os.setuid(65534)
+group = Cgroup.claim("/mydocker-rootless", {}, may_lack=True)
+assert (group.v1, group.v2, group.entry_fd(), group.open_entries()) == ({}, "", -1, [])
+for resources, may_lack in (({"pids": {"limit": 5}}, True), ({}, False)):
+    try:
+        Cgroup.claim("/mydocker-rootless", resources, may_lack=may_lack)
+    except Denied as error:
+        print(error.message)
+"""
+    # The checkout's interpreter may be behind a directory that others cannot enter; its descriptors are open by then.
+    preload = "import mydocker.linux.cgroup.claiming, mydocker.linux.cgroup.denying\n"
+    done = subprocess.run([sys.executable, "-c", preload + script], capture_output=True, text=True, check=True)
+    with_limits, with_path = done.stdout.splitlines()
+    assert "no cgroup could be made" in with_limits or "EACCES" in with_limits
+    assert "EACCES" in with_path
+
+
+# ---- mydocker-runtime
+
+@pytest.mark.needs("busybox")
+def test_a_bundle_runs_in_its_cgroups_path_and_delete_removes_it(runtime: Runtime, path: str) -> None:
+    bundle = runtime.bundle("cat", "/proc/self/cgroup", linux={"cgroupsPath": f"{path}/run", "namespaces": [{"type": "mount"}]})
+    shown = runtime("run", "--bundle", bundle, "c").stdout
+    assert {line.split(":", 2)[2] for line in shown.splitlines() if "perf_event" not in line} <= {f"{path}/run", "/"}
+    assert shown.count(f"{path}/run\n") >= 1
+    assert not any(os.path.isdir(place) for place in places(f"{path}/run"))
+
+
+@pytest.mark.needs("busybox")
+def test_a_bundle_never_kills_what_runs_in_its_cgroups_path(runtime: Runtime, path: str) -> None:
+    group = Cgroup.claim(f"{path}/busy", {})
+    child = Child(group)
+    failed = runtime("run", "--bundle", runtime.bundle("true", linux={"cgroupsPath": f"{path}/busy"}), "c", code=1)
+    assert "not empty" in failed.stderr
+    assert os.waitpid(child.pid, os.WNOHANG) == (0, 0)
+    group.remove()
+    child.wait()
+
+
+@pytest.mark.needs("busybox")
+def test_a_denied_device_of_a_bundle_is_eperm(runtime: Runtime, path: str) -> None:
+    script = "mknod /dev/x c 240 5; cat /dev/x; cat /dev/null && echo fine"
+    rules = [{"allow": False, "access": "rwm"}]
+    capabilities = {name: ["CAP_MKNOD"] for name in ("bounding", "effective", "permitted")}
+    bundle = runtime.bundle(
+        "sh", "-c", script, process={"capabilities": capabilities}, linux={"cgroupsPath": f"{path}/dev", "resources": {"devices": rules}})
+    done = runtime("run", "--bundle", bundle, "c")
+    assert "can't open '/dev/x': Operation not permitted" in done.stderr
+    assert done.stdout == "fine\n"
