@@ -28,6 +28,7 @@ MASKED_PATHS = (
     "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug",
     "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
 )
+_PROCESSORS = "/sys/devices/system/cpu"
 READONLY_PATHS = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 
 _STANDARD_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
@@ -163,7 +164,7 @@ def build_linux(config: ContainerConfig, container_id: str) -> Linux:
         "namespaces": [{"type": kind} for kind in kinds],
         "cgroupsPath": cgroups_path(config.cgroup_parent, container_id),
         "resources": build_resources(config),
-        "maskedPaths": list(MASKED_PATHS),
+        "maskedPaths": [*MASKED_PATHS, *thermal_paths()],
         "readonlyPaths": list(READONLY_PATHS),
     }
     if config.isolation is None and (seccomp := build_seccomp("", caps.DEFAULT)):
@@ -171,9 +172,18 @@ def build_linux(config: ContainerConfig, container_id: str) -> Linux:
     return linux
 
 
+def thermal_paths() -> list[str]:
+    """Return the counters of each processor's heat, which tell one container what another computes (GHSA-6fw5-f8r9-fgfm)."""
+    if not os.path.isdir(f"{_PROCESSORS}/cpu0/thermal_throttle"):
+        return []
+    return [
+        f"{_PROCESSORS}/{name}/thermal_throttle" for name in sorted(os.listdir(_PROCESSORS))
+        if name.startswith("cpu") and name[3:].isdigit()]
+
+
 def build_resources(config: ContainerConfig) -> Resources:
-    """Return `linux.resources`: only what was asked for."""
-    resources: Resources = {}
+    """Return `linux.resources`: no devices but the default ones, and otherwise only what was asked for."""
+    resources: Resources = {"devices": [{"allow": False, "access": "rwm"}]}
     if config.memory_bytes:
         resources["memory"] = {"limit": config.memory_bytes}
         if config.memory_swap_bytes:
