@@ -65,19 +65,21 @@ GLOBAL_OPTIONS = (
     Option(name="log-format", kind="text", default="text", help="text or json"),
     Option(name="debug", help="say each step on standard error, or in the log"),
     Option(name="systemd-cgroup", help="have systemd make the cgroup; cgroupsPath is then SLICE:PREFIX:NAME"),
+    Option(name="cgroup-manager", kind="text", help="who makes the cgroup: cgroupfs or systemd, in crun's words"),
     Option(name="rootless", kind="text", default="auto", help="go on without a cgroup where none may be made: true, false, auto"),
     Option(name="criu", kind="text", help="accepted and unused: there is no checkpoint"),
     Option(name="version", short="v", help="print the version"),
     Option(name="help", short="h", help="print this"),
 )
 _BUNDLE = Option(name="bundle", short="b", kind="text", help="directory of the bundle (default the working directory)")
+_CONFIG = Option(name="config", kind="text", default="config.json", help="the bundle's configuration, below its directory")
 _CONSOLE_SOCKET = Option(name="console-socket", kind="text", help="AF_UNIX socket that receives the terminal's master")
 _PID_FILE = Option(name="pid-file", kind="text", help="file that the process's pid is written to")
 _DETACH = Option(name="detach", short="d", help="do not wait for its end")
 _PRESERVE_FDS = Option(name="preserve-fds", kind="number", help="pass on that many descriptors from 3 on")
 _FORMAT = Option(name="format", short="f", kind="text", default="table", help="table or json")
 _MAKING = (
-    _BUNDLE, _CONSOLE_SOCKET, _PID_FILE,
+    _BUNDLE, _CONFIG, _CONSOLE_SOCKET, _PID_FILE,
     Option(name="no-pivot", help="chroot in place of pivot_root, for a root on the initial ramdisk"),
     Option(name="no-new-keyring", help="keep the caller's session keyring"),
     _PRESERVE_FDS,

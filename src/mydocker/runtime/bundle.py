@@ -52,22 +52,23 @@ class Made(Record):
     console: int = -1
 
 
-def load_bundle(directory: str) -> Bundle:
-    """Read a bundle. Raises NotFound, Corrupt, InvalidRequest."""
+def load_bundle(directory: str, config: str = "config.json") -> Bundle:
+    """Read a bundle; `config` is a path below its directory, or an absolute one. Raises NotFound, Corrupt, InvalidRequest."""
     path = os.path.abspath(directory or ".")
+    config_path = os.path.join(path, config)
     try:
-        text = files.read_bytes(f"{path}/config.json")
+        text = files.read_bytes(config_path)
     except FileNotFoundError:
-        raise NotFound(f"open {path}/config.json: no such file or directory") from None
-    spec = jsontext.loads(text, source=f"{path}/config.json")
+        raise NotFound(f"open {config_path}: no such file or directory") from None
+    spec = jsontext.loads(text, source=config_path)
     if not isinstance(spec, dict):
-        raise Corrupt(f"read {path}/config.json: not an object")
+        raise Corrupt(f"read {config_path}: not an object")
     if not spec.get("ociVersion"):
-        raise InvalidRequest(f"{path}/config.json: ociVersion is missing")
+        raise InvalidRequest(f"{config_path}: ociVersion is missing")
     if not spec.get("process", {}).get("args"):
-        raise InvalidRequest(f"{path}/config.json: process.args is missing or empty")
+        raise InvalidRequest(f"{config_path}: process.args is missing or empty")
     if not spec.get("root", {}).get("path"):
-        raise InvalidRequest(f"{path}/config.json: root.path is missing")
+        raise InvalidRequest(f"{config_path}: root.path is missing")
     return Bundle(path=path, text=text, spec=spec)  # type: ignore[arg-type]  # a document of a spec
 
 
@@ -79,7 +80,7 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
     arguments = context.arguments
     terminal_socket = arguments["console-socket"]
     preserve_fds = count_preserved(arguments["preserve-fds"])
-    bundle = load_bundle(arguments["bundle"])
+    bundle = load_bundle(arguments["bundle"], arguments["config"])
     process = bundle.spec["process"]
     wants_terminal = bool(process.get("terminal"))
     check_terminal(terminal_socket, wants_terminal, detached=wait_at_fifo or arguments["detach"])
