@@ -68,6 +68,8 @@ class ContainerStage(Record):
     client_flags: int
     lock_fd: int
     journal_fd: int = -1
+    network_fd: int = -1
+    """A new network namespace that was made ahead."""
 
 
 class ExecStage(Record):
@@ -90,14 +92,15 @@ class ExecStage(Record):
 
 
 class OwnRuntime:
-    """The runtime of mydocker.runtime, called in process."""
+    """The runtime of mydocker.runtime, called in process. `network_fd`: see runtime/create.py."""
 
-    __slots__ = ("_container_id", "_directory", "_seccomp_cache")
+    __slots__ = ("_container_id", "_directory", "_network_fd", "_seccomp_cache")
 
-    def __init__(self, container_dir: str, container_id: str, seccomp_cache: str) -> None:
+    def __init__(self, container_dir: str, container_id: str, seccomp_cache: str, network_fd: int) -> None:
         self._directory = container_dir
         self._container_id = container_id
         self._seccomp_cache = seccomp_cache
+        self._network_fd = network_fd
 
     def create(
         self, spec: Spec, *, root_mount: Mount, stdio: tuple[int, int, int] | None, user: str, groups: tuple[str, ...]
@@ -105,7 +108,7 @@ class OwnRuntime:
         """Clone the container's init."""
         return create(
             spec, f"{self._directory}/{paths.BUNDLE}/rootfs", root_mount=root_mount, stdio=stdio, user=user, groups=groups,
-            container_id=self._container_id, seccomp_cache=self._seccomp_cache)
+            container_id=self._container_id, seccomp_cache=self._seccomp_cache, network_fd=self._network_fd)
 
     def enter(
         self, process: Process, *, cgroups_path: str, namespaces: int, init_pidfd: int, stdio: tuple[int, int, int] | None,
@@ -118,10 +121,12 @@ class OwnRuntime:
         return enter(order, Cgroup.open(cgroups_path))
 
 
-def choose_runtime(program: str, container_dir: str, container_id: str, seccomp_cache: str) -> Runtime:
+def choose_runtime(
+    program: str, container_dir: str, container_id: str, seccomp_cache: str, *, network_fd: int = -1,
+) -> Runtime:
     """Return what makes this container: our own runtime, unless `program` is another's path."""
     if not program:
-        return OwnRuntime(container_dir, container_id, seccomp_cache)
+        return OwnRuntime(container_dir, container_id, seccomp_cache, network_fd)
     from mydocker.runtime.foreign import ForeignRuntime  # cold
 
     return ForeignRuntime(program=program, directory=f"{container_dir}/{paths.RUNTIME}", container_id=container_id)
@@ -169,7 +174,8 @@ def _make_container(order: ContainerStage) -> NoReturn:
     listener = _listen(directory_fd)
     trace.point("listening")
     with Undo() as undo:
-        runtime = choose_runtime(config.get("runtime", ""), directory, record.id, order.store.layout.seccomp)
+        runtime = choose_runtime(
+            config.get("runtime", ""), directory, record.id, order.store.layout.seccomp, network_fd=order.network_fd)
         created = runtime.create(
             join_namespaces(order), root_mount=order.root_mount, stdio=inside, user=config["user"],
             groups=tuple(record.isolation.get("groups", ())))

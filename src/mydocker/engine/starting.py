@@ -14,6 +14,7 @@ from mydocker.base import jsontext, log
 from mydocker.base.errors import Unavailable
 from mydocker.base.paths import Layout
 from mydocker.linux.cgroup import hierarchy
+from mydocker.linux.loopback import make_network_namespace
 from mydocker.linux.memory import populate_private_memory
 from mydocker.runtime.plan import last_stage_fd
 
@@ -106,7 +107,10 @@ class LauncherStarter:
 
 
 class LauncherWork:
-    """What the launcher of monitor/launcher.py does for the engine."""
+    """What the launcher of monitor/launcher.py does for the engine. A spare holds a network namespace for its container."""
+
+    def __init__(self) -> None:
+        self._network_fd = -1
 
     def prepare_launcher(self) -> None:
         """Have everything that the spares share."""
@@ -118,6 +122,10 @@ class LauncherWork:
     def prepare_spare(self) -> None:
         """Do what an order would otherwise wait for."""
         populate_private_memory()
+        try:
+            self._network_fd = make_network_namespace()
+        except OSError as error:
+            log.debug("make network namespace ahead", error=error)  # not root, or too many: the start will tell
 
     def delete(self, path: str) -> None:
         """Delete a tree in the trash; what cannot be deleted stays for a sweep."""
@@ -129,10 +137,10 @@ class LauncherWork:
     def serve(self, document: dict[str, Any], fds: list[int]) -> None:
         """Turn a message back into its order and run it."""
         hierarchy.follow()
-        serve_order(document, fds)
+        serve_order(document, fds, self._network_fd)
 
 
-def serve_order(document: dict[str, Any], fds: list[int]) -> None:
+def serve_order(document: dict[str, Any], fds: list[int], network_fd: int) -> None:
     """Run the order that a message stands for, in a process of its own. Does not return."""
     if document["debug"]:
         log.enable()
@@ -147,4 +155,5 @@ def serve_order(document: dict[str, Any], fds: list[int]) -> None:
     run_container_stage(ContainerStage(
         store=Store(Layout(document["root"], document["run"])), record=ContainerRecord.from_document(document["record"]),
         spec=document["spec"], root_mount=document["root_mount"], start=document["start"], client=client,
-        client_flags=document["client_flags"], lock_fd=fds[1], journal_fd=fds[2] if len(fds) > 2 else -1))
+        client_flags=document["client_flags"], lock_fd=fds[1], journal_fd=fds[2] if len(fds) > 2 else -1,
+        network_fd=network_fd))

@@ -188,7 +188,10 @@ def _be_spare(work: Work, taken_fd: int) -> NoReturn:
     fds = _receive(orders)
     if not fds:
         os._exit(0)
-    os.write(taken_fd, _TAKEN)
+    try:
+        os.write(taken_fd, _TAKEN)
+    except BrokenPipeError:
+        pass  # the launcher was killed: what the program sends next finds nobody, and it makes another
     os.close(taken_fd)
     orders.close()
     work.serve(_read_order(fds[0]), fds[1:])

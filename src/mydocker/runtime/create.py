@@ -52,7 +52,7 @@ class Created(Record):
 def create(
     spec: Spec, root_path: str, *, root_mount: Mount | None = None, stdio: tuple[int, int, int] | None = None,
     user: str | None = None, groups: tuple[str, ...] = (), start_fd: int = -1, console_fd: int = -1, preserve_fds: int = 0,
-    container_id: str = "", bundle: str = "", seccomp_cache: str = "",
+    container_id: str = "", bundle: str = "", seccomp_cache: str = "", network_fd: int = -1,
     make_cgroup: Callable[[], Cgroup] | None = None,
 ) -> Created:
     """Clone the container's init and set it on its way.
@@ -63,9 +63,9 @@ def create(
     container, None takes the spec's numbers. `start_fd` is a FIFO opened for reading and writing, on which one
     byte means START; without it START comes on the channel. Descriptors 3 to 3 + `preserve_fds` - 1 go to the
     command. `container_id` and `bundle` are what hooks are told; `seccomp_cache` is a directory for compiled
-    filters (seccomp.py). `make_cgroup` is for a caller whose containers may be at any cgroupsPath; without it the path
-    is the container's own, and what is there is removed. The caller must be single-threaded. Raises MydockerError,
-    OSError; then nothing is left.
+    filters (seccomp.py). `network_fd` is a network namespace that was made ahead, for a container that has a new one.
+    `make_cgroup` is for a caller whose containers may be at any cgroupsPath; without it the path is the container's own,
+    and what is there is removed. The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
     """
     linux = spec.get("linux", {})
     plan.last_stage_fd()
@@ -79,7 +79,7 @@ def create(
         order = plan_init(
             spec, root_path, namespaces, cgroup, root_mount=root_mount, stdio=stdio, user=user, groups=groups,
             start_fd=start_fd, console_fd=console_fd, preserve_fds=preserve_fds, container_id=container_id, bundle=bundle,
-            seccomp=seccomp)
+            seccomp=seccomp, network_fd=network_fd)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         closing.callback(inner.close)
@@ -95,7 +95,7 @@ def create(
 def plan_init(
     spec: Spec, root_path: str, namespaces: NamespacePlan, cgroup: Cgroup, *, root_mount: Mount | None,
     stdio: tuple[int, int, int] | None, user: str | None, groups: tuple[str, ...], start_fd: int, console_fd: int,
-    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter,
+    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter, network_fd: int,
 ) -> InitOrder:
     """Decide everything that can be decided before the fork.
 
@@ -120,9 +120,18 @@ def plan_init(
         operations=tuple(plan_rootfs(spec, v1_hierarchies=v1_hierarchies, has_v2=bool(cgroup.v2))),
         new_namespaces=namespaces.new, own_namespaces=namespaces.all, has_helper=namespaces.needs_helper,
         has_outside_hooks=any(hooks.get(kind) for kind in _OUTSIDE_HOOKS),
+        network_fd=network_fd if can_use_network(namespaces) else -1,
         stdio=stdio, user=user, groups=groups, seccomp=seccomp, start_fd=start_fd, console_fd=console_fd,
         preserve_fds=preserve_fds, attributes=attributes, container_id=container_id, bundle=bundle,
     )
+
+
+def can_use_network(namespaces: NamespacePlan) -> bool:
+    """Tell whether a network namespace that was made ahead may take the place of a new one.
+
+    It belongs to the creator's user namespace: a container with one of its own could not do anything in it.
+    """
+    return bool(namespaces.new & sc.CLONE_NEWNET) and not namespaces.all & sc.CLONE_NEWUSER and not namespaces.needs_helper
 
 
 def needs_attributes(spec: Spec) -> bool:
@@ -140,7 +149,10 @@ def clone_init(
     if namespaces.needs_helper:
         return clone_by_helper(order, namespaces, cgroup, channel, inner)
     # The cgroup namespace is left to the init: see `enter_cgroup_namespace`.
-    pid, pidfd = clone_into(cgroup, namespaces.new & ~sc.CLONE_NEWCGROUP)
+    flags = namespaces.new & ~sc.CLONE_NEWCGROUP
+    if order.network_fd >= 0:
+        flags &= ~sc.CLONE_NEWNET
+    pid, pidfd = clone_into(cgroup, flags)
     if pid == 0:
         channel.close()
         run_init(order, inner)

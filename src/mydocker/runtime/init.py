@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import _socket
 import errno
-import fcntl
 import os
-import struct
 
 from mydocker.base import files, trace
 from mydocker.base.errors import Denied, InvalidRequest, MydockerError, RuntimeFailed, Unsupported
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
+from mydocker.linux.loopback import raise_loopback
 
 from . import console, sync
 from .plan import (
@@ -47,7 +46,6 @@ _PROPAGATION = {
     "shared": sc.MS_SHARED, "rshared": sc.MS_SHARED | sc.MS_REC,
     "unbindable": sc.MS_UNBINDABLE, "runbindable": sc.MS_UNBINDABLE | sc.MS_REC,
 }
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 class InitOrder(Record):
@@ -56,7 +54,8 @@ class InitOrder(Record):
     `user` (and `groups` beside its own) is looked up in the container's own files when it is not None, else the
     spec's numbers count. `stdio` are the descriptors that become 0, 1, 2 (without a terminal), None keeps those of the creator.
     `operations` come from `plan_rootfs`. Of the namespaces' flags, `own_namespaces` has those that are not the
-    creator's, `new_namespaces` those of them that are not joined by path. See create.create for the rest.
+    creator's, `new_namespaces` those of them that are not joined by path. `network_fd` is a new network namespace that
+    was made ahead, or -1. See create.create for the rest.
     """
 
     spec: Spec
@@ -67,6 +66,7 @@ class InitOrder(Record):
     own_namespaces: int
     has_helper: bool = False
     has_outside_hooks: bool = False
+    network_fd: int = -1
     stdio: tuple[int, int, int] | None = None
     user: str | None = None
     groups: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     os.setsid()
     os.umask(DEFAULT_UMASK)
     name_the_machine(spec, order.own_namespaces)
-    raise_loopback(order.new_namespaces)
+    enter_network_namespace(order)
     apply_sysctls(spec)
     isolate_mounts(order)
     root = Rootfs(mount_root(order.root_path, order.root_mount))
@@ -187,17 +187,12 @@ def name_the_machine(spec: Spec, namespaces: int) -> None:
             sc.setdomainname(domainname)
 
 
-def raise_loopback(namespaces: int) -> None:
-    """Bring up `lo` of a new network namespace (netdevice(7)); its address comes with that."""
-    if not namespaces & sc.CLONE_NEWNET:
-        return
-    control = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
-    try:
-        answer = fcntl.ioctl(control.fileno(), _SIOCGIFFLAGS, struct.pack("16sH22x", b"lo", 0))
-        flags = struct.unpack_from("H", answer, 16)[0] | _IFF_UP
-        fcntl.ioctl(control.fileno(), _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags))
-    finally:
-        control.close()
+def enter_network_namespace(order: InitOrder) -> None:
+    """Bring up `lo` of a new network namespace, or join the one that was made ahead, where it is up."""
+    if order.network_fd >= 0:
+        sc.setns(order.network_fd, sc.CLONE_NEWNET)
+    elif order.new_namespaces & sc.CLONE_NEWNET:
+        raise_loopback()
 
 
 def apply_sysctls(spec: Spec) -> None:
