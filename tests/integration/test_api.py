@@ -206,7 +206,7 @@ def test_locks_held_by_other_threads_do_not_reach_the_container(engine: Engine, 
 
 
 def launchers() -> list[int]:
-    return [pid for pid, argv in processes() if "serve_launcher" in argv[-1] and parent_of(pid) == os.getpid()]
+    return [pid for pid, argv in processes() if "monitor.launcher" in argv[-1] and parent_of(pid) == os.getpid()]
 
 
 def parent_of(pid: int) -> int:
