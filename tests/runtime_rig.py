@@ -41,7 +41,9 @@ class Runtime:
         with open(f"{path}/config.json") as stream:
             spec = json.load(stream)
         process = {**spec["process"], "args": list(args), "terminal": False, **changes.pop("process", {})}
-        linux = {**spec["linux"], "resources": {}, **changes.pop("linux", {})}
+        # Not the id: other tests, at the same time, have the same ids.
+        cgroups_path = f"/mydocker/{os.path.basename(self.directory)}-{self._count}"
+        linux = {**spec["linux"], "cgroupsPath": cgroups_path, **changes.pop("linux", {})}
         spec = {**spec, "root": {"path": self._rootfs, "readonly": False}, "process": process, "linux": linux, **changes}
         with open(f"{path}/config.json", "w") as stream:
             json.dump(spec, stream)

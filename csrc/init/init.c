@@ -119,6 +119,20 @@ static long say(const struct stage *stage, const char *message, long bytes) {
     return sys6(SYS_sendto, stage->plan->fds[FD_SYNC], (long)message, bytes, MSG_NOSIGNAL, 0, 0);
 }
 
+// Who made an OCI container is gone when it starts: then its own standard error is the only place for the news.
+static void tell_user(long error, const char *what, const char *object) {
+    char message[PATH_BYTES + 256];
+    char *const end = message + sizeof message;
+    char *at = append(append(append(message, end, "mydocker-init: "), end, what), end, object);
+    at = append(at, end, error == -ENOEXEC  ? ": exec format error\n"
+                         : error == -EACCES ? ": permission denied\n"
+                         : error == -ENOENT ? ": no such file or directory\n"
+                                            : ": error ");
+    if (at > message && at[-1] != '\n')
+        at = append(append_number(at, end, -error), end, "\n");
+    (void)sys(SYS_write, 2, (long)message, at - message, 0, 0); // the exit code tells it in any case
+}
+
 // Reports and ends. `error` is a negative errno. What: verb and object, without the reason.
 static void fail(const struct stage *stage, const char *kind, long error, const char *what, const char *object) {
     char message[PATH_BYTES + 256];
@@ -130,8 +144,8 @@ static void fail(const struct stage *stage, const char *kind, long error, const 
     *at++ = 0;
     at = append(at, end, what);
     at = append(at, end, object);
-    // Nothing can be done when nobody listens any more; the exit code below still tells.
-    (void)say(stage, message, at - message);
+    if (say(stage, message, at - message) < 0)
+        tell_user(error, what, object);
     int code = begins(kind, "CommandNotFound")        ? EXIT_NOT_FOUND
                : begins(kind, "CommandNotExecutable") ? EXIT_NOT_EXECUTABLE
                                                       : EXIT_FAILED;

@@ -205,15 +205,44 @@ def test_a_terminal_that_nobody_would_hold_is_refused(runtime: Runtime) -> None:
         "create", "--bundle", plain, "--console-socket", "/nonexistent", "c", code=1).stderr
 
 
-def test_stdio_keeps_its_owner_for_a_user_who_is_not_root(runtime: Runtime) -> None:
-    bundle = runtime.bundle("sh", "-c", "id -u", process={"user": {"uid": 1000, "gid": 1000}})
-    reader, writer = os.pipe()
-    before, null = os.fstat(writer), os.stat("/dev/null")
-    subprocess.run([PROGRAM, "--root", runtime.root, "run", "--bundle", bundle, "c"], stdout=writer, check=True)
-    after, null_after = os.fstat(writer), os.stat("/dev/null")
-    assert os.read(reader, 100) == b"1000\n"
-    os.close(reader)
-    os.close(writer)
+def test_descriptors_are_passed_on_and_no_other_is(runtime: Runtime) -> None:
+    bundle = runtime.bundle("ls", "-l", "/proc/self/fd")
+    readers = [os.open("/etc/hostname", os.O_RDONLY), os.open("/etc/hosts", os.O_RDONLY)]
+
+    def place() -> None:
+        os.dup2(readers[0], 50)
+        os.dup2(readers[1], 51)
+        os.dup2(50, 3)
+        os.dup2(51, 4)
+
+    done = runtime("run", "--preserve-fds", "1", "--bundle", bundle, "c", preexec_fn=place, pass_fds=(3, 4))
+    for fd in readers:
+        os.close(fd)
+    assert "3 -> /etc/hostname" in done.stdout
+    assert "/etc/hosts\n" not in done.stdout
+    assert "3 is not open" in runtime("run", "--preserve-fds", "1", "--bundle", bundle, "c", code=1).stderr
+
+
+def test_sockets_of_socket_activation_are_passed_on(runtime: Runtime) -> None:
+    bundle = runtime.bundle("sh", "-c", "echo $LISTEN_FDS $LISTEN_PID; ls -l /proc/self/fd")
+    code = 'exec 3</etc/hostname; export LISTEN_FDS=1 LISTEN_PID=$$; exec "$@"'
+    done = subprocess.run(
+        ["sh", "-c", code, "sh", PROGRAM, "--root", runtime.root, "run", "--bundle", bundle, "c"],
+        capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("1 1\n")
+    assert "3 -> /etc/hostname" in done.stdout
+
+
+def test_what_is_no_pipe_keeps_its_owner_for_a_user_who_is_not_root(runtime: Runtime) -> None:
+    bundle = runtime.bundle("id", "-u", process={"user": {"uid": 1000, "gid": 1000}})
+    null = os.stat("/dev/null")
+    with open(f"{runtime.directory}/out", "w+") as stream:
+        before = os.fstat(stream.fileno())
+        subprocess.run(
+            [PROGRAM, "--root", runtime.root, "run", "--bundle", bundle, "c"], stdin=subprocess.DEVNULL, stdout=stream, check=True)
+        after, null_after = os.fstat(stream.fileno()), os.stat("/dev/null")
+        stream.seek(0)
+        assert stream.read() == "1000\n"
     assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
     assert (null_after.st_uid, null_after.st_mode) == (null.st_uid, null.st_mode)
 
@@ -224,6 +253,43 @@ def test_closed_standard_descriptors_are_no_way_to_our_files(runtime: Runtime) -
         ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", PROGRAM, "--root", runtime.root, "run", "--bundle", bundle, "c"], check=True)
     with open(f"{runtime.directory}/rootfs/fds") as stream:
         assert runtime.directory not in stream.read().replace("/rootfs/fds", "").replace("-> /fds", "")
+
+
+def test_a_failure_behind_start_is_told_on_the_containers_standard_error(runtime: Runtime) -> None:
+    with open(f"{runtime.directory}/rootfs/bad", "w") as stream:
+        stream.write("\177ELF that is none")
+    os.chmod(f"{runtime.directory}/rootfs/bad", 0o755)
+    bundle = runtime.bundle("/bad")
+    with open(f"{runtime.directory}/err", "w+") as err:
+        subprocess.run([PROGRAM, "--root", runtime.root, "create", "--bundle", bundle, "c"], stderr=err, check=True)
+        pid = runtime.state("c")["pid"]
+        runtime("start", "c")
+        assert reap(pid) == 126
+        err.seek(0)
+        assert err.read() == "mydocker-init: execute /bad: exec format error\n"
+
+
+def test_poststart_and_poststop_hooks_are_told_the_state(runtime: Runtime) -> None:
+    def hook(name: str) -> list[dict[str, object]]:
+        return [{"path": "/bin/sh", "args": ["sh", "-c", f"cat > {runtime.directory}/{name}"]}]
+
+    bundle = runtime.bundle("sleep", "100", hooks={"poststart": hook("poststart"), "poststop": hook("poststop")})
+    runtime("create", "--bundle", bundle, "c")
+    pid = runtime.state("c")["pid"]
+    assert not os.path.exists(f"{runtime.directory}/poststart")
+    runtime("start", "c")
+    with open(f"{runtime.directory}/poststart") as stream:
+        assert json.load(stream) == runtime.state("c")
+    runtime("delete", "--force", "c")
+    reap(pid)
+    with open(f"{runtime.directory}/poststop") as stream:
+        assert json.load(stream)["status"] == "stopped"
+
+
+def test_a_poststop_hook_that_fails_is_a_warning(runtime: Runtime) -> None:
+    hooks = {"poststop": [{"path": "/bin/sh", "args": ["sh", "-c", "echo oh no; exit 3"]}]}
+    assert "oh no" in runtime("run", "--bundle", runtime.bundle("true", hooks=hooks), "c").stderr
+    assert runtime.ids() == []
 
 
 # ---- exec
@@ -422,6 +488,20 @@ def test_an_out_of_memory_kill_is_an_event(runtime: Runtime) -> None:
         runtime("kill", "c", "KILL")
         reap(pid)
         process.stdout.read()
+
+
+def test_spec_is_a_document_that_runs(runtime: Runtime) -> None:
+    os.mkdir(f"{runtime.directory}/b")
+    runtime("spec", cwd=f"{runtime.directory}/b")
+    assert "exists" in runtime("spec", cwd=f"{runtime.directory}/b", code=1).stderr
+    with open(f"{runtime.directory}/b/config.json") as stream:
+        assert json.load(stream)["process"]["args"] == ["sh"]
+    os.symlink(f"{runtime.directory}/rootfs", f"{runtime.directory}/b/rootfs")
+    with Terminal([PROGRAM, "--root", runtime.root, "run", "--bundle", f"{runtime.directory}/b", "c"], {}, 24, 80) as terminal:
+        terminal.type("hostname; exit 6\r")
+        terminal.expect("mydocker\r\n")
+        assert terminal.wait() == 6
+    runtime("spec", "--rootless", "--bundle", runtime.directory)
 
 
 def test_features_name_what_the_specification_asks_for(runtime: Runtime) -> None:

@@ -11,20 +11,20 @@ import os
 import time
 
 from mydocker.base import files, jsontext
-from mydocker.base.errors import Corrupt, InvalidRequest, NotFound, Unsupported
+from mydocker.base.errors import Corrupt, InvalidRequest, NotFound
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
 from mydocker.linux.process import boot_id, read_start_time
 
 from .cgroups import claim_cgroup, describe
 from .create import Created, create, kill_and_reap
-from .handshake import Handshake, take_console
+from .handshake import Handshake, connect_console
 from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.base.locks import DirectoryLock
-    from mydocker.oci.runtime_spec import Spec
+    from mydocker.oci.runtime_spec import Process, Spec
 
     from .cli import Context
 
@@ -78,33 +78,29 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
     With `wait_at_fifo` the init waits for `start`, else for the handshake's.
     """
     arguments = context.arguments
-    terminal_socket = arguments["console-socket"]
     preserve_fds = count_preserved(arguments["preserve-fds"])
     bundle = load_bundle(arguments["bundle"], arguments["config"])
     process = bundle.spec["process"]
+    listen = pass_listen_fds(process)
     wants_terminal = bool(process.get("terminal"))
-    check_terminal(terminal_socket, wants_terminal, detached=wait_at_fifo or arguments["detach"])
-    listen = take_listen_fds()
-    if listen + preserve_fds:
-        raise Unsupported("descriptors cannot be passed on")
-    if listen:
-        process["env"] = [*process.get("env", ()), f"LISTEN_FDS={listen}", "LISTEN_PID=1"]
+    check_terminal(arguments["console-socket"], wants_terminal, detached=wait_at_fifo or arguments["detach"])
     with Undo() as undo:
         lock = context.root.claim(context.id)
         undo.callback(lock.close)
-        directory = context.root.directory(context.id)
-        undo.callback(remove_directory, directory)
+        undo.callback(remove_directory, context.root.directory(context.id))
         files.replace_bytes(SPEC, bundle.text, dir_fd=lock.fd)
-        start_fd = open_fifo(lock.fd) if wait_at_fifo else -1
+        console_socket = connect_console(arguments["console-socket"])
         created = create(
-            bundle.spec, bundle.rootfs, start_fd=start_fd, container_id=context.id, seccomp_cache=context.root.seccomp_cache,
+            bundle.spec, bundle.rootfs, start_fd=open_fifo(lock.fd) if wait_at_fifo else -1,
+            console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + preserve_fds,
+            container_id=context.id, bundle=bundle.path, seccomp_cache=context.root.seccomp_cache,
             make_cgroup=lambda: claim_cgroup(context, bundle.spec))
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         state = record(context, bundle, created)
         files.save_json(STATE, state.to_document(), dir_fd=lock.fd)
         handshake = Handshake(created.channel, process["args"])
-        console = take_console(handshake.wait_ready(terminal=wants_terminal), terminal_socket)
+        console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
         if arguments["pid-file"]:
             write_pid_file(arguments["pid-file"], created.pid)
         undo.pop_all()
@@ -140,11 +136,15 @@ def open_fifo(directory_fd: int) -> int:
     return os.open(FIFO, os.O_RDWR | os.O_CLOEXEC, dir_fd=directory_fd)
 
 
-def take_listen_fds() -> int:
-    """Return the number of sockets that systemd, or somebody like it, passed on to this very process (sd_listen_fds(3))."""
+def pass_listen_fds(process: Process) -> int:
+    """Announce the sockets that systemd, or somebody like it, passed on to this very process; return their number.
+
+    Source: sd_listen_fds(3). The container's command has pid 1 in most cases, and runc says so in all.
+    """
     count = os.environ.get("LISTEN_FDS", "")
     if not count.isdigit() or os.environ.get("LISTEN_PID", "") != str(os.getpid()):
         return 0
+    process["env"] = [*process.get("env", ()), f"LISTEN_FDS={count}", "LISTEN_PID=1"]
     return count_preserved(int(count))
 
 

@@ -8,6 +8,7 @@ import os
 
 from mydocker.base.errors import Unsupported
 from mydocker.linux.cgroup.group import Cgroup
+from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.cgroup.paths import default_path
 
 TYPE_CHECKING = False
@@ -64,3 +65,8 @@ def open_cgroup(state: ContainerState) -> Cgroup | None:
     """Return a container's cgroup; None for a rootless container that was made without one. Raises NotFound."""
     path = state.cgroup.get("path", "")
     return Cgroup.open(path, state.cgroup.get("joined", ())) if path else None
+
+
+def open_for_exec(state: ContainerState) -> Cgroup:
+    """As `open_cgroup`; but one without any directory, in which a process stays where it is, in place of None."""
+    return open_cgroup(state) or Cgroup("", hierarchy(), {}, "")

@@ -50,6 +50,9 @@ class LogFile(Record):
     is_json: bool = False
 
 
+_log_file = LogFile()
+
+
 def entry() -> NoReturn:
     """Run the command line of this process and end it, without the interpreter's orderly and slow shutdown."""
     _ensure_standard_descriptors()
@@ -63,13 +66,14 @@ def entry() -> NoReturn:
 
 def main(words: Sequence[str]) -> int:
     """Run one command line and return its exit code; nothing is raised for what a user can cause."""
-    log_file = LogFile()
+    global _log_file
+    _log_file = LogFile()
     verb_name = ""
     try:
         top, rest = parse_global(words)
-        log_file = open_log(top)
+        _log_file = open_log(top)
         if top["debug"]:
-            _enable_debug(log_file)
+            _enable_debug(_log_file)
         if top["version"]:
             from .features import version_text  # cold
 
@@ -77,7 +81,7 @@ def main(words: Sequence[str]) -> int:
         verb_name = rest[0] if rest else "help"
         return _dispatch(top, verb_name, rest[1:])
     except Exception as error:
-        _report(error, log_file)
+        _report(error)
         return EXEC_FAILED if verb_name == "exec" else FAILED
 
 
@@ -139,17 +143,25 @@ def write_error(text: str) -> None:
         pass  # nobody is left to read it; the exit code still tells
 
 
-def _report(error: Exception, log_file: LogFile) -> None:
+def warn(error: Exception) -> None:
+    """Tell of an error that does not end the command."""
+    _tell("warning", error)
+
+
+def _tell(level: str, error: Exception) -> None:
     from . import reporting  # cold
 
     message = reporting.describe(error)
-    if log_file.fd >= 0:
-        line = reporting.format_line("error", message, as_json=log_file.is_json)
+    if _log_file.fd >= 0:
         try:
-            write_all(log_file.fd, line)
+            write_all(_log_file.fd, reporting.format_line(level, message, as_json=_log_file.is_json))
         except OSError:
             pass  # standard error tells it, too
     write_error(message)
+
+
+def _report(error: Exception) -> None:
+    _tell("error", error)
     if log.is_enabled() and not isinstance(error, (MydockerError, OSError)):
         import traceback  # cold
 

@@ -1,36 +1,35 @@
-"""The creator's side of the start handshake for a caller without a monitor (sync.py has the messages).
+"""The creator's side of a start for a caller without a monitor (sync.py has the messages).
 
-Waits for the init, hands the terminal on, says START, and turns a command that cannot be executed into the words that
-runc has for it, because docker and podman find exit codes 126 and 127 in them.
+Waits for the init, says START, and turns a command that cannot be executed into the words that runc has for it, because
+docker and podman find exit codes 126 and 127 in them. Connects to the socket that a terminal's master is sent to.
 """
 from __future__ import annotations
 
 import _socket
 import os
 
-from mydocker.base.errors import KINDS, CommandNotExecutable, CommandNotFound, InvalidRequest, MydockerError, RuntimeFailed
+from mydocker.base.errors import CommandNotExecutable, CommandNotFound, InvalidRequest
 
 from . import sync
 
-_MAX_MESSAGE_BYTES = 8192
 _MAX_SOCKET_PATH = 107
 
 
 class Handshake:
     """One start, from the clone to the command; `channel` is closed by its owner."""
 
-    __slots__ = ("_args", "_channel")
+    __slots__ = ("_channel", "_name")
 
     def __init__(self, channel: _socket.socket, args: list[str]) -> None:
         self._channel = channel
-        self._args = args
+        self._name = args[0]
 
-    def wait_ready(self, *, terminal: bool) -> int:
+    def wait_ready(self, *, console_here: bool) -> int:
         """Wait until everything is done but the command; return the terminal's master, which the caller closes, or -1.
 
-        Raises what went wrong inside.
+        `console_here` says that it comes to us. Raises what went wrong inside.
         """
-        console = self._receive(sync.CONSOLE) if terminal else -1
+        console = self._receive(sync.CONSOLE) if console_here else -1
         try:
             self._receive(sync.READY)
         except BaseException:
@@ -42,69 +41,43 @@ class Handshake:
     def start(self) -> None:
         """Say START and wait until the command runs. Raises CommandNotFound, CommandNotExecutable, RuntimeFailed."""
         self._channel.send(sync.START)
-        self._receive(b"")
+        try:
+            self._receive(sync.START)
+        except sync.PeerDied:
+            return  # the end of file is the news: close-on-exec
+        raise AssertionError("an init has no START to send")
 
     def _receive(self, expected: bytes) -> int:
         try:
-            message, ancillary, _, _ = self._channel.recvmsg(
-                _MAX_MESSAGE_BYTES, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:
-            raise RuntimeFailed("start the container: its init was killed") from None
-        fd = -1
-        for level, kind, data in ancillary:
-            if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
-                fd = int.from_bytes(data[:4], "little")
-        if message[:1] == sync.FAILED:
-            raise self._unpack_failure(message)
-        if message[:1] != expected:
-            raise RuntimeFailed(
-                f"start the container: its init sent {message[:1]!r} where {expected!r} was due" if message else
-                "start the container: its init ended before the command could be started")
-        return fd
-
-    def _unpack_failure(self, message: bytes) -> MydockerError:
-        kind, _, rest = message[1:].partition(b"\0")
-        number, _, text = rest.partition(b"\0")
-        reason = os.strerror(int(number)).lower() if number.isdigit() and int(number) else ""
-        cls = KINDS.get(kind.decode("ascii", "replace"), RuntimeFailed)
-        if cls is CommandNotFound:
-            name = self._args[0] if self._args else ""
-            return cls(f'exec: "{name}": stat {name}: {reason}' if "/" in name else
-                       f'exec: "{name}": executable file not found in $PATH')
-        if cls is CommandNotExecutable:
+            return sync.receive(self._channel, expected)
+        except CommandNotFound as error:
+            name = self._name
+            raise CommandNotFound(
+                f'exec: "{name}": stat {name}: no such file or directory' if "/" in name else
+                f'exec: "{name}": executable file not found in $PATH') from error
+        except CommandNotExecutable as error:
+            reason = error.message.rpartition(": ")[2].lower()
             # A directory is EISDIR here and EACCES to older callers, which know the words of the latter only.
-            denied = "" if "denied" in reason else ": permission denied" if "directory" in reason else ""
-            return cls(f'exec: "{self._args[0]}": {reason}{denied}')
-        return cls(": ".join(filter(None, (os.fsdecode(text), reason))))
+            denied = ": permission denied" if reason == "is a directory" else ""
+            raise CommandNotExecutable(f'exec: "{self._name}": {reason}{denied}') from error
 
 
-def take_console(console: int, socket_path: str) -> int:
-    """Send a terminal's master away where a socket is waiting for it; return it when it is ours to keep, else -1."""
-    if console < 0 or not socket_path:
-        return console
-    try:
-        send_console(socket_path, console)
-    finally:
-        os.close(console)
-    return -1
-
-
-def send_console(socket_path: str, console_fd: int) -> None:
-    """Send a terminal's master to an AF_UNIX socket, as --console-socket wants it. Raises InvalidRequest."""
+def connect_console(path: str) -> _socket.socket | None:
+    """Connect to the AF_UNIX socket of --console-socket; None for none. Raises InvalidRequest. The caller closes it."""
+    if not path:
+        return None
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
-    directory, _, name = os.path.abspath(socket_path).rpartition("/")
     directory_fd = -1
     try:
-        if len(os.fsencode(socket_path)) > _MAX_SOCKET_PATH:  # unix(7): sun_path is short, a descriptor's name is, too
+        if len(os.fsencode(path)) > _MAX_SOCKET_PATH:  # unix(7): sun_path is short, and a descriptor's name is, too
+            directory, _, name = os.path.abspath(path).rpartition("/")
             directory_fd = os.open(directory or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            channel.connect(f"/proc/self/fd/{directory_fd}/{name}")
-        else:
-            channel.connect(socket_path)
-        # The data is the terminal's name to runc's receivers, who only show it.
-        sync.send(channel, b"/dev/console", console_fd)
+            path = f"/proc/self/fd/{directory_fd}/{name}"
+        channel.connect(path)
     except OSError as error:
-        raise InvalidRequest(f"send the terminal to {socket_path}: {os.strerror(error.errno or 0)}") from error
-    finally:
         channel.close()
+        raise InvalidRequest(f"connect to console socket {path}: {os.strerror(error.errno or 0)}") from error
+    finally:
         if directory_fd >= 0:
             os.close(directory_fd)
+    return channel

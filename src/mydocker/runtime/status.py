@@ -48,6 +48,15 @@ def require(state: ContainerState, status: Status, *wanted: Status, action: str)
         raise Conflict(f"cannot {action} container {state.id}: container {word}")
 
 
+def run_state_hooks(root: StateRoot, state: ContainerState, kind: str, status: Status) -> None:
+    """Run the hooks of a kind (poststart, poststop) that the container was made with. Raises what the first failure is."""
+    hooks = root.load_spec(state.id).get("hooks", {}).get(kind)
+    if hooks:
+        from .hooks import run_hooks  # cold
+
+        run_hooks(hooks, describe(state, status), kind=kind)  # type: ignore[arg-type]
+
+
 def describe(state: ContainerState, status: str) -> dict[str, Any]:
     """Return the state document, with the fields of runc's `state` and `list`."""
     document: dict[str, Any] = {

@@ -3,11 +3,11 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Conflict, NotFound
+from mydocker.base.errors import Conflict, MydockerError, NotFound
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.state import STATE, StateRoot, remove_directory
-from mydocker.runtime.status import find_status
+from mydocker.runtime.status import find_status, run_state_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ def delete(root: StateRoot, container_id: str, *, force: bool) -> None:
     if status != "stopped":
         end_init(state)
     remove_cgroup(state)
+    try:
+        run_state_hooks(root, state, "poststop", "stopped")
+    except MydockerError as error:
+        # runtime.md: an error of a poststop hook is a warning, and the life of the container ends all the same.
+        from mydocker.runtime.cli import warn
+
+        warn(error)
     remove_directory(directory)
 
 

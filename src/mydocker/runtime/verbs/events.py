@@ -46,19 +46,18 @@ def follow(container_id: str, group: Cgroup, pidfd: int, interval_s: float) -> N
     """Print events until the process of the pidfd ends."""
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
+    kills = count_oom_kills(group)  # before the watch, so that none falls between
     watch = watch_oom(group)
     if watch >= 0:
         poll.register(watch, select.POLLIN)
-    kills = count_oom_kills(group)
     due = time.monotonic() + interval_s
     while True:
         ready = dict(poll.poll(max(due - time.monotonic(), 0) * 1000))
         if watch in ready:
             os.read(watch, 4096)
-        now = count_oom_kills(group)
-        if now > kills:
-            kills = now
-            write_event(container_id, "oom", None)
+            known, kills = kills, count_oom_kills(group)
+            if is_oom(group, known, kills):
+                write_event(container_id, "oom", None)
         if pidfd in ready:
             return
         if time.monotonic() >= due:
@@ -86,6 +85,14 @@ def watch_oom(group: Cgroup) -> int:
         sc.inotify_add_watch(watch, f"{group.v2}/memory.events", sc.IN_MODIFY)
         return watch
     return -1
+
+
+def is_oom(group: Cgroup, known: int, kills: int) -> bool:
+    """Tell whether what the watch saw is a lack of memory: on v1 always, but when the cgroup is removed.
+
+    v1 tells before it kills; v2 also when a limit is merely met, so there the number of kills decides.
+    """
+    return os.path.isdir(group.v1["memory"]) if "memory" in group.v1 else kills > known
 
 
 def count_oom_kills(group: Cgroup) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 from mydocker.base.errors import NotFound
 from mydocker.linux import syscalls as sc
 from mydocker.runtime.bundle import Made, discard, make
+from mydocker.runtime.status import run_state_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def _start(context: Context, made: Made) -> None:
     except BaseException:
         discard(context.root, made)
         raise
+    run_state_hooks(context.root, made.state, "poststart", "running")
     made.lock.close()
 
 

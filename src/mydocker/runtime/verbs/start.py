@@ -5,7 +5,7 @@ import os
 
 from mydocker.base.errors import Conflict
 from mydocker.runtime.state import StateRoot
-from mydocker.runtime.status import find_status
+from mydocker.runtime.status import find_status, run_state_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,3 +34,4 @@ def start(root: StateRoot, container_id: str) -> None:
     finally:
         os.close(fd)
     os.unlink(fifo)
+    run_state_hooks(root, state, "poststart", "running")
