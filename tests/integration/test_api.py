@@ -242,7 +242,7 @@ def test_program_that_is_killed_leaves_containers_and_no_launcher(mydocker: Mydo
         "time.sleep(1000)")
     with subprocess.Popen([sys.executable, "-c", script], env=mydocker.environ(), stdout=subprocess.PIPE) as program:
         assert program.stdout is not None and program.stdout.readline() == b"started\n"
-        children = [pid for pid, argv in processes() if "serve_launcher" in argv[-1] and parent_of(pid) == program.pid]
+        children = [pid for pid, argv in processes() if "monitor.launcher" in argv[-1] and parent_of(pid) == program.pid]
         assert len(children) == 1
         program.kill()
     until(lambda: not is_running(children[0]))
