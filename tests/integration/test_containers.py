@@ -169,3 +169,20 @@ def test_version_and_info(mydocker: Mydocker, busybox: str) -> None:
     assert info["images"] == 1
     assert info["cgroup"]["kind"] in ("v1", "v2", "hybrid")
     assert "cgroup:" in mydocker("info").out
+
+
+def test_restart_keeps_a_container_that_goes_with_its_end_and_the_next_end_takes_it(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "--rm", "-name", "c", busybox, "sh", "-c", "echo again >>/count; exec sleep 1000")
+    for _ in range(2):
+        mydocker("restart", "-t", "0", "c")
+    until(lambda: mydocker("exec", "c", "cat", "/count").out == "again\n" * 3)
+    mydocker("stop", "-t", "0", "c")
+    assert mydocker.leftovers() == []
+
+
+def test_restart_sends_the_signal_that_is_named(mydocker: Mydocker, busybox: str) -> None:
+    script = "trap 'echo usr1; exit 0' USR1; echo ready; while :; do sleep 0.05; done"
+    mydocker("run", "-d", "-name", "c", busybox, "sh", "-c", script)
+    until(lambda: "ready" in mydocker("logs", "c").out)
+    mydocker("restart", "-s", "USR1", "-t", "10", "c")
+    until(lambda: mydocker("logs", "c").out == "ready\nusr1\nready\n")

@@ -275,10 +275,10 @@ class Container:
         """End it: its stop signal, SIGKILL after `timeout` seconds (10 by default, below 0 never). Raises Conflict."""
         self._record = ending.stop(self._store, self.id, timeout_s=timeout, signal=signal or "") or self._record
 
-    def restart(self, timeout: float | None = None) -> None:
-        """Stop it if it runs, and start it."""
+    def restart(self, timeout: float | None = None, signal: str | None = None) -> None:
+        """Stop it as `stop` does if it runs, and start it; one that goes with its end (`rm`) stays."""
         if self.refresh().status in ALIVE and self.status != CREATED:
-            self.stop(timeout)
+            ending.stop(self._store, self.id, timeout_s=timeout, signal=signal or "", restarts=True)
         self.start()
 
     def kill(self, signal: str = "KILL") -> None:

@@ -74,13 +74,18 @@ def finish_locked(
     if not record.is_recorded_end:
         release(store, record)
         trace.point("removed cgroup")
-        if not record.config["rm"]:
+        if not _goes(record):
             record = record.replace(is_recorded_end=True)
             store.save(record)
-    if record.config["rm"]:
+    if _goes(record):
         remove_locked(store, record, delete)
         return None
     return record
+
+
+def _goes(record: ContainerRecord) -> bool:
+    """Tell whether an ended container is removed by its end (`--rm`): not by the end that a restart makes."""
+    return bool(record.config["rm"]) and not record.is_restarting
 
 
 def release(store: Store, record: ContainerRecord) -> None:
@@ -108,17 +113,20 @@ def remove_locked(
     delete(trash)
 
 
-def stop(store: Store, container_id: str, *, timeout_s: float | None = None, signal: str = "") -> ContainerRecord | None:
+def stop(
+    store: Store, container_id: str, *, timeout_s: float | None = None, signal: str = "", restarts: bool = False,
+) -> ContainerRecord | None:
     """End a container: its stop signal, then after the grace time SIGKILL. Raises Conflict, AlreadyInState.
 
-    `timeout_s` below zero waits for ever. Returns its record, None when it was removed by its end.
+    `timeout_s` below zero waits for ever; `restarts` keeps a container that its end would remove. Returns its record, None
+    when it was removed.
     """
     with store.lock(container_id):
         record = current(store, container_id)
         advance(record.status, "stop", name=record.name)
         if record.status == PAUSED:
             _thaw(record)
-        store.save(record.replace(stop_requested=True))
+        store.save(record.replace(stop_requested=True, is_restarting=restarts))
     trace.point("recorded stop request")
     config = record.config
     word = signal or config["stop_signal"] or SIGTERM

@@ -7,6 +7,7 @@ import time
 from mydocker.base import files, paths, trace
 from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
 from mydocker.linux.process import open_pidfd, wait_pidfd
+from mydocker.storage.snapshots import allow_second_mount
 
 from .ending import current, finish, finish_locked, release
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
@@ -49,6 +50,8 @@ def start(
             begin: Callable[[], StartedRecord] = session.start
         else:
             release(store, record)
+            if record.config["rm"]:
+                allow_second_mount(store.layout.container(container_id))
             session = _restart(store, creator, _forget_end(record), lock.fd, client_flags, console_size)
             begin = session.wait_started
         try:
@@ -74,8 +77,8 @@ def _restart(
 
 def _forget_end(record: ContainerRecord) -> ContainerRecord:
     return record.replace(
-        stop_requested=False, is_recorded_end=False, started_ns=None, finished_ns=None, exit_code=None, signal=None,
-        oom_killed=False, cpu_ns=None, memory_peak_bytes=None, error="")
+        stop_requested=False, is_restarting=False, is_recorded_end=False, started_ns=None, finished_ns=None, exit_code=None,
+        signal=None, oom_killed=False, cpu_ns=None, memory_peak_bytes=None, error="")
 
 
 def wait(store: Store, container_id: str, timeout_s: float | None) -> int:

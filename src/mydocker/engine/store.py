@@ -57,6 +57,7 @@ class ContainerRecord(Record):
     base: str = ""
     layers: tuple[str, ...] = ()
     stop_requested: bool = False
+    is_restarting: bool = False
     is_recorded_end: bool = False
     started_ns: int | None = None
     finished_ns: int | None = None

@@ -48,7 +48,7 @@ def overlay_mount(lower_dirs: Sequence[str], container_dir: str, *, volatile: bo
     """Return the mount of a container's root file system; lower directories have the top first.
 
     `volatile` leaves out every sync, for a container that need not survive a power cut; its write
-    layer cannot be mounted a second time. A last lower directory `/` (the image `host`) needs a view
+    layer can be mounted a second time only after `allow_second_mount`. A last lower directory `/` (the image `host`) needs a view
     of it made first: overlayfs refuses a lower directory that lies below another (ELOOP).
     """
     follows = any(path.endswith(f"{REDIRECTS}/diff") for path in lower_dirs)
@@ -62,3 +62,17 @@ def overlay_mount(lower_dirs: Sequence[str], container_dir: str, *, volatile: bo
     if volatile:
         options.append("volatile")
     return {"destination": "/", "type": "overlay", "source": "overlay", "options": options}
+
+
+def allow_second_mount(container_dir: str) -> None:
+    """Take away the mark by which overlayfs refuses to mount a `volatile` write layer again.
+
+    For a restart: what the first mount left unwritten is in the page cache; only a machine that went down could have
+    lost it (Documentation/filesystems/overlayfs.rst, "Volatile mount").
+    """
+    mark = f"{container_dir}/{WORK}/work/incompat/volatile"
+    for remove, path in ((os.unlink, f"{mark}/dirty"), (os.rmdir, mark)):
+        try:
+            remove(path)
+        except FileNotFoundError:
+            pass  # never mounted, or a killed restart was here before

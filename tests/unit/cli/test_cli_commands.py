@@ -205,11 +205,10 @@ def test_ps_shows_the_others_beside_a_container_that_cannot_be_read(mydocker: An
     assert (code, out, err) == (125, "1234567890\n", "mydocker: read /root/container/1/exit: cut; h\n")
 
 
-def test_restart_starts_what_had_ended_already(mydocker: Any, engine: Any) -> None:
+def test_restart_passes_on_what_was_typed(mydocker: Any, engine: Any) -> None:
     engine.add("a")
-    engine.answers["stop"] = errors.AlreadyInState("a is not running")
-    assert mydocker("restart", "a") == (0, "a\n", "")
-    assert [call[0] for call in engine.calls] == ["stop", "start"]
+    assert mydocker("restart", "-t", "3", "-s", "INT", "a") == (0, "a\n", "")
+    assert engine.calls == [("restart", "a", (), {"timeout": 3.0, "signal": "INT"})]
 
 
 def test_start_and_stop_are_content_with_what_is_so_already(mydocker: Any, engine: Any) -> None:

@@ -1,8 +1,6 @@
 """`mydocker restart`."""
 from __future__ import annotations
 
-from mydocker.base.errors import AlreadyInState
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..context import Context
@@ -13,11 +11,6 @@ def run(context: Context) -> int:
     options = context.arguments.engine_options()
 
     def restart(name: str) -> str:
-        container = context.engine.containers.get(name)
-        try:
-            container.stop(**options)
-        except AlreadyInState:
-            pass  # ended already: start is what is left to do
-        container.start()
+        context.engine.containers.get(name).restart(**options)
         return name
     return context.each(context.arguments.positionals, restart)
