@@ -10,7 +10,8 @@
 // PLAN_FD is a memfd that holds one `struct plan` and what follows it (runtime/plan.py writes it):
 //
 //     struct plan | struct limit[] | struct hook[] | uint32 groups[] | struct sock_filter[] | strings
-//     strings: cwd \0 | args \0 ... | env \0 ... | for each hook: path \0 | args \0 ... | env \0 ...
+//     strings: cwd \0 | args \0 ... | env \0 ... | listener state \0 | AppArmor profile \0 | SELinux label \0
+//              | for each hook: path \0 | args \0 ... | env \0 ...
 //
 // In order: set limits and priorities, become the user, go to the working directory, find the command,
 // say READY on the sync socket, wait for START (there or on a FIFO), drop what is left of privilege, run
@@ -22,7 +23,9 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
+#include <linux/openat2.h>
 #include <linux/prctl.h>
+#include <linux/sched.h>
 #include <linux/sched/types.h>
 #include <linux/seccomp.h>
 #include <linux/wait.h>
@@ -31,6 +34,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "reap.h"
 #include "sys.h"
@@ -45,8 +49,8 @@ enum {
     FD_START,       // a FIFO to wait on in place of the sync socket
     FD_HOOK_INPUT,  // memory files: the state for hooks, and what they write
     FD_HOOK_OUTPUT,
-    FD_RESERVED_1,
-    FD_RESERVED_2,
+    FD_LISTENER, // a socket connected to the agent of linux.seccomp.listenerPath
+    FD_RESERVED,
     FDS
 };
 
@@ -79,6 +83,7 @@ struct stage {
     const uint32_t *groups;
     const struct sock_filter *filters;
     const char *cwd;
+    const char *listener_state, *apparmor, *selinux; // "" where there is nothing to do
     char **argv, **envp;
     char command[PATH_BYTES];
 };
@@ -158,6 +163,9 @@ static void check(const struct stage *stage, long result, const char *what) {
         fail(stage, "RuntimeFailed", result, what, "");
 }
 
+#include "labels.h"
+#include "listener.h"
+
 static void *map(long bytes, int protection, int flags, int fd) {
     long at = sys6(SYS_mmap, 0, bytes, protection, flags, fd, 0);
     if (at < 0 && at > -4096)
@@ -196,7 +204,13 @@ static void read_plan(struct stage *stage, int fd) {
     stage->envp = new_vector(plan->envs);
     char *text = base + plan->strings_at + length(stage->cwd) + 1;
     text = point_at(stage->argv, plan->args, text);
-    stage->hook_strings = point_at(stage->envp, plan->envs, text);
+    text = point_at(stage->envp, plan->envs, text);
+    stage->listener_state = text;
+    text += length(text) + 1;
+    stage->apparmor = text;
+    text += length(text) + 1;
+    stage->selinux = text;
+    stage->hook_strings = text + length(text) + 1;
 }
 
 static long lowest_kept(const struct plan *plan, long from) {
@@ -381,11 +395,23 @@ static void wait_for_start(const struct stage *stage) {
         sys(SYS_exit_group, EXIT_FAILED, 0, 0, 0, 0);
 }
 
-static void load_filter(const struct stage *stage) {
+static int install_filter(const struct stage *stage, uint32_t flags) {
     struct sock_fprog program = {.len = (unsigned short)stage->plan->filters, .filter = (struct sock_filter *)stage->filters};
-    if (stage->plan->flags & PLAN_SECCOMP)
-        check(stage, sys(SYS_seccomp, SECCOMP_SET_MODE_FILTER, stage->plan->filter_flags, (long)&program, 0, 0),
-              "load the seccomp filter");
+    long result = sys(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, (long)&program, 0, 0);
+    check(stage, result, "load the filter of linux.seccomp");
+    return (int)result;
+}
+
+static void load_filter(const struct stage *stage) {
+    static struct listener listener;
+    listener.stage = stage;
+    if (!(stage->plan->flags & PLAN_SECCOMP))
+        return;
+    if (stage->plan->fds[FD_LISTENER] >= 0)
+        start_listener(&listener);
+    int fd = install_filter(stage, stage->plan->filter_flags);
+    if (stage->plan->fds[FD_LISTENER] >= 0)
+        await_listener(&listener, fd);
 }
 
 static void raise_ambient(const struct stage *stage, uint64_t ambient) {
@@ -423,12 +449,15 @@ static void leave_reaper(const struct stage *stage) {
     if (command == 0)
         return;
     check(stage, command, "fork the command of --init");
+    label_reaper(stage);
     uint64_t permitted = (plan->uid ? plan->ambient & plan->inheritable : plan->permitted) & permitted_now(stage);
     set_capabilities(stage, plan->effective & permitted, permitted, 0);
     check(stage, sys(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs");
     // Before the filter, which may not allow it: the end of the sync socket must say that the command runs.
     check(stage, sys(SYS_close_range, 0, ~0U, 0, 0, 0), "close descriptors");
-    load_filter(stage);
+    // No listener: calls of this process that its profile wants the agent to be asked about are ENOSYS.
+    if (plan->flags & PLAN_SECCOMP)
+        (void)install_filter(stage, plan->filter_flags & ~(uint32_t)LISTENER_FLAGS);
     reap_until_end(command);
 }
 
@@ -537,13 +566,13 @@ static int last_stage(int argc, char **argv) {
     read_plan(&stage, number(argv[1]));
     close_other_descriptors(&stage);
     reset_signals(&stage);
-    // A keyring of the host's session would be shared with the container; old kernels lack the call.
-    (void)sys(SYS_keyctl, JOIN_SESSION_KEYRING, 0, 0, 0, 0);
+    join_keyring(&stage);
     set_limits(&stage);
     set_priorities(&stage);
     become_user(&stage);
     enter_cwd(&stage);
     find_command(&stage);
+    label_command(&stage);
     wait_for_start(&stage);
     if (stage.plan->flags & PLAN_REAPER)
         leave_reaper(&stage);

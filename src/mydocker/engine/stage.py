@@ -117,7 +117,8 @@ class OwnRuntime:
         """Clone a process into the container."""
         order = ExecOrder(
             process=process, namespaces=namespaces, init_pidfd=init_pidfd, stdio=stdio, user=user, groups=groups,
-            seccomp=prepare_filter(seccomp, self._seccomp_cache))
+            seccomp=prepare_filter(seccomp, self._seccomp_cache), container_id=self._container_id,
+            bundle=f"{self._directory}/{paths.BUNDLE}")
         return enter(order, Cgroup.open(cgroups_path))
 
 

@@ -70,7 +70,18 @@ def create(
     linux = spec.get("linux", {})
     plan.last_stage_fd()
     seccomp = prepare_filter(linux.get("seccomp"), seccomp_cache)
+    if linux.get("mountLabel") or spec["process"].get("apparmorProfile") or spec["process"].get("selinuxLabel"):
+        from .labels import check_process_labels, label_mounts  # cold
+
+        check_process_labels(spec["process"])
+        spec = label_mounts(spec)
     with Undo() as undo, Undo() as closing:
+        agent_fd = -1
+        if seccomp.listener_path:
+            from .listener import connect_agent  # cold
+
+            agent_fd = connect_agent(seccomp.listener_path)
+            closing.callback(os.close, agent_fd)
         cgroup = make_cgroup() if make_cgroup else Cgroup.create(linux["cgroupsPath"], linux.get("resources", {}))
         undo.callback(cgroup.remove)
         trace.point("made cgroup")
@@ -79,7 +90,7 @@ def create(
         order = plan_init(
             spec, root_path, namespaces, cgroup, root_mount=root_mount, stdio=stdio, user=user, groups=groups,
             start_fd=start_fd, console_fd=console_fd, preserve_fds=preserve_fds, container_id=container_id, bundle=bundle,
-            seccomp=seccomp, network_fd=network_fd)
+            seccomp=seccomp, network_fd=network_fd, agent_fd=agent_fd)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         closing.callback(inner.close)
@@ -95,7 +106,7 @@ def create(
 def plan_init(
     spec: Spec, root_path: str, namespaces: NamespacePlan, cgroup: Cgroup, *, root_mount: Mount | None,
     stdio: tuple[int, int, int] | None, user: str | None, groups: tuple[str, ...], start_fd: int, console_fd: int,
-    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter, network_fd: int,
+    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter, network_fd: int, agent_fd: int,
 ) -> InitOrder:
     """Decide everything that can be decided before the fork.
 
@@ -122,7 +133,7 @@ def plan_init(
         has_outside_hooks=any(hooks.get(kind) for kind in _OUTSIDE_HOOKS),
         network_fd=network_fd if can_use_network(namespaces) else -1,
         stdio=stdio, user=user, groups=groups, seccomp=seccomp, start_fd=start_fd, console_fd=console_fd,
-        preserve_fds=preserve_fds, attributes=attributes, container_id=container_id, bundle=bundle,
+        preserve_fds=preserve_fds, attributes=attributes, container_id=container_id, bundle=bundle, agent_fd=agent_fd,
     )
 
 

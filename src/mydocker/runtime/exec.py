@@ -33,6 +33,7 @@ from .seccomp import NO_FILTER, Filter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NoReturn
 
     from mydocker.oci.runtime_spec import Process
@@ -51,6 +52,11 @@ class ExecOrder(Record):
     console_fd: int = -1
     preserve_fds: int = 0
     attributes: Attributes = NO_ATTRIBUTES
+    agent_fd: int = -1
+    container_id: str = ""
+    bundle: str = ""
+    annotations: Mapping[str, str] | None = None
+    """What the agent of the filter's notifications is told of the container."""
 
 
 def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
@@ -62,7 +68,16 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
     """
     plan.last_stage_fd()
     order = with_attributes(order)
-    with Undo() as undo:
+    if order.process.get("apparmorProfile") or order.process.get("selinuxLabel"):
+        from .labels import check_process_labels  # cold
+
+        check_process_labels(order.process)
+    with Undo() as undo, Undo() as closing:
+        if order.seccomp.listener_path:
+            from .listener import connect_agent  # cold
+
+            order = order.replace(agent_fd=connect_agent(order.seccomp.listener_path))
+            closing.callback(os.close, order.agent_fd)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         if order.namespaces & sc.CLONE_NEWPID:
@@ -107,6 +122,7 @@ def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
         hide_from_ptrace()
         score_for_oom_killer(process, 0)  # before a user namespace is joined in which it may not
         os.setsid()
+        listener_state = describe_listener(order)
         join_namespaces(order)
         bind_to_cpus(process, "final")
         os.umask(plan.DEFAULT_UMASK)
@@ -118,9 +134,19 @@ def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
             take_stdio(order.stdio, credentials)
         execute_last_stage(process, credentials, LastStage(
             sync_fd=channel.fileno(), preserve_fds=order.preserve_fds, attributes=order.attributes,
-            filters=order.seccomp.program, filter_flags=order.seccomp.flags))
+            filters=order.seccomp.program, filter_flags=order.seccomp.flags, agent_fd=order.agent_fd,
+            listener_state=listener_state))
     except BaseException as error:
         report_and_exit(channel, error)
+
+
+def describe_listener(order: ExecOrder) -> str:
+    """Return what the agent of the filter's notifications is told; "" when there is none."""
+    if order.agent_fd < 0:
+        return ""
+    from .listener import describe_exec  # cold: imported by the creator already where there is an agent
+
+    return describe_exec(order)
 
 
 def bind_to_cpus(process: Process, when: str) -> None:

@@ -77,6 +77,7 @@ class InitOrder(Record):
     attributes: Attributes = NO_ATTRIBUTES
     container_id: str = ""
     bundle: str = ""
+    agent_fd: int = -1
 
 
 def run_init(order: InitOrder, channel: _socket.socket) -> NoReturn:
@@ -109,6 +110,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     for operation in order.operations:
         operation.apply(root)
     run_create_hooks(order, channel)
+    listener_state = describe_listener(order)
     credentials = find_credentials(root.fd, process, order.user, order.groups)
     make_working_directory(root, process["cwd"])
     set_stdio(root, process, order, credentials, channel)
@@ -116,7 +118,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     trace.point("init made root")
     pivot_into(root)
     propagate_root(spec)
-    execute_last_stage(process, credentials, plan_last_stage(order, channel.fileno()))
+    execute_last_stage(process, credentials, plan_last_stage(order, channel.fileno(), listener_state))
 
 
 def hide_from_ptrace() -> None:
@@ -354,7 +356,16 @@ def propagate_root(spec: Spec) -> None:
         sc.mount(None, "/", None, _PROPAGATION[word], None)
 
 
-def plan_last_stage(order: InitOrder, sync_fd: int) -> LastStage:
+def describe_listener(order: InitOrder) -> str:
+    """Return what the agent of the filter's notifications is told; "" when there is none."""
+    if order.agent_fd < 0:
+        return ""
+    from .listener import describe_init  # cold: imported by the creator already where there is an agent
+
+    return describe_init(order)
+
+
+def plan_last_stage(order: InitOrder, sync_fd: int, listener_state: str) -> LastStage:
     """Return what the last stage is told beside the process."""
     hooks = tuple(order.spec.get("hooks", {}).get("startContainer") or ())
     hook_input_fd = hook_output_fd = -1
@@ -365,7 +376,8 @@ def plan_last_stage(order: InitOrder, sync_fd: int) -> LastStage:
     return LastStage(
         sync_fd=sync_fd, start_fd=order.start_fd, preserve_fds=order.preserve_fds, hooks=hooks, hook_input_fd=hook_input_fd,
         hook_output_fd=hook_output_fd, attributes=order.attributes, filters=order.seccomp.program,
-        filter_flags=order.seccomp.flags, reaper=order.spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true")
+        filter_flags=order.seccomp.flags, agent_fd=order.agent_fd, listener_state=listener_state,
+        reaper=order.spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true")
 
 
 def execute_last_stage(process: Process, credentials: Credentials, last: LastStage) -> NoReturn:

@@ -69,10 +69,13 @@ class LastStage(Record):
     attributes: Attributes = NO_ATTRIBUTES
     reaper: bool = False
     """Whether a small process 1 stays before the command (csrc/init/reap.c)."""
+    agent_fd: int = -1
+    listener_state: str = ""
+    """The socket and the message for the agent of the filter's notifications (csrc/init/listener.h)."""
 
     def fds(self) -> tuple[int, ...]:
         """Return the descriptors in the order of the enumeration in init.c."""
-        return (self.sync_fd, self.start_fd, self.hook_input_fd, self.hook_output_fd, -1, -1)
+        return (self.sync_fd, self.start_fd, self.hook_input_fd, self.hook_output_fd, self.agent_fd, -1)
 
 
 def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> bytes:
@@ -101,7 +104,8 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
         caps.mask(sets.get("inheritable") or ()), caps.mask(sets.get("permitted") or ()), caps.mask(sets.get("ambient") or ()),
         attributes.scheduler,
     )
-    strings = b"\0".join((os.fsencode(process["cwd"]), *args, *env, *hook_strings))
+    labels = (last.listener_state, process.get("apparmorProfile", ""), process.get("selinuxLabel", ""))
+    strings = b"\0".join((os.fsencode(process["cwd"]), *args, *env, *map(os.fsencode, labels), *hook_strings))
     return b"".join((header, middle, strings, b"\0"))
 
 

@@ -47,6 +47,7 @@ def run(context: Context) -> int:
         process=process, namespaces=foreign_namespaces(state.pid), init_pidfd=pidfd, stdio=None, user=user,
         console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + preserve_fds,
         seccomp=prepare_filter(spec.get("linux", {}).get("seccomp"), context.root.seccomp_cache),
+        container_id=state.id, bundle=state.bundle, annotations=spec.get("annotations", {}),
     ), find_cgroup(state, arguments["cgroup"]))
     with Undo() as undo:
         undo.callback(kill_and_reap, created.pid, created.pidfd)
