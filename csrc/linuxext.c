@@ -379,6 +379,18 @@ static PyObject *py_sethostname(PyObject *self, PyObject *args) {
     return none_or_failed(sethostname(name, (size_t)length));
 }
 
+// The nodes come as a number: 64 of them are more than any machine has that runs containers in their thousands.
+static PyObject *py_set_mempolicy(PyObject *self, PyObject *args) {
+    int mode;
+    unsigned long long nodes;
+    unsigned long mask[2] = {0, 0}; // the kernel reads one bit less than it is told (set_mempolicy(2), "BUGS")
+    (void)self;
+    if (!PyArg_ParseTuple(args, "iK:set_mempolicy", &mode, &nodes))
+        return NULL;
+    mask[0] = (unsigned long)nodes;
+    return none_or_failed(syscall(SYS_set_mempolicy, mode, nodes ? mask : NULL, nodes ? 65UL : 0UL));
+}
+
 static PyObject *py_setdomainname(PyObject *self, PyObject *args) {
     const char *name;
     Py_ssize_t length;
@@ -507,6 +519,7 @@ static PyMethodDef methods[] = {
     {"capget", py_capget, METH_VARARGS, "capget(pid=0) -> (effective, permitted, inheritable)"},
     {"capset", py_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"sethostname", py_sethostname, METH_VARARGS, "sethostname(name)"},
+    {"set_mempolicy", py_set_mempolicy, METH_VARARGS, "set_mempolicy(mode, nodes)"},
     {"setdomainname", py_setdomainname, METH_VARARGS, "setdomainname(name)"},
     {"bpf_prog_load", py_bpf_prog_load, METH_VARARGS, "bpf_prog_load(type, instructions, license) -> fd (close-on-exec)"},
     {"bpf_prog_attach", py_bpf_prog_attach, METH_VARARGS, "bpf_prog_attach(target_fd, program_fd, type, flags, replace_fd=0)"},

@@ -1,10 +1,10 @@
-"""Attributes of a process that only some specs have: limits, scheduling, personality, the score of the memory killer.
+"""Attributes of a process that only some specs have: limits, scheduling, personality, memory policy, the memory killer's score.
 
 Turns their words into the numbers that the last stage sets (csrc/init/init.c), and sets from outside what a
 process in a user namespace may not set for itself. Imported only where a spec has any of them.
 
 Source: runtime-spec config.md "Process", config-linux.md "Personality"; getrlimit(2), sched_setattr(2), ioprio_set(2),
-personality(2), proc_pid_oom_score_adj(5).
+personality(2), set_mempolicy(2), proc_pid_oom_score_adj(5).
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .plan import Attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mydocker.oci.runtime_spec import IOPriority, Linux, Personality, Process, Rlimit, Scheduler
+    from mydocker.oci.runtime_spec import IOPriority, Linux, MemoryPolicy, Personality, Process, Rlimit, Scheduler
 
 RLIMITS = {
     f"RLIMIT_{name}": number for number, name in enumerate(
@@ -35,6 +35,12 @@ SCHEDULER_FLAGS = {
 }
 IO_CLASSES = {"IOPRIO_CLASS_RT": 1, "IOPRIO_CLASS_BE": 2, "IOPRIO_CLASS_IDLE": 3}
 PERSONALITIES = {"LINUX": 0x0000, "LINUX32": 0x0008}
+#: Modes of set_mempolicy(2) -> number, and the least and most nodes that one takes.
+MEMORY_MODES = {
+    "MPOL_DEFAULT": (0, 0, 0), "MPOL_PREFERRED": (1, 0, 64), "MPOL_BIND": (2, 1, 64), "MPOL_INTERLEAVE": (3, 1, 64),
+    "MPOL_LOCAL": (4, 0, 0), "MPOL_PREFERRED_MANY": (5, 1, 64), "MPOL_WEIGHTED_INTERLEAVE": (6, 1, 64),
+}
+MEMORY_FLAGS = {"MPOL_F_STATIC_NODES": 1 << 15, "MPOL_F_RELATIVE_NODES": 1 << 14, "MPOL_F_NUMA_BALANCING": 1 << 13}
 
 _INFINITY = (1 << 64) - 1
 #: struct sched_attr of Linux 5.3: size, policy, flags, nice, priority, runtime, deadline, period, util_min, util_max
@@ -44,12 +50,13 @@ _LIMIT = struct.Struct("=3Q")
 
 def plan_attributes(process: Process, linux: Linux) -> Attributes:
     """Return what the last stage sets. Raises InvalidRequest, with the field, for a word or number that is none."""
-    personality = linux.get("personality")
+    personality, policy = linux.get("personality"), linux.get("memoryPolicy")
     return Attributes(
         limits=b"".join(pack_limit(limit) for limit in process.get("rlimits", ())),
         scheduler=pack_scheduler(process["scheduler"]) if process.get("scheduler") else b"",
         io_priority=parse_io_priority(process["ioPriority"]) if process.get("ioPriority") else 0,
         personality=None if personality is None else parse_personality(personality),
+        memory_policy=None if policy is None else parse_memory_policy(policy),
     )
 
 
@@ -104,21 +111,49 @@ def parse_personality(personality: Personality) -> int:
     return PERSONALITIES[domain]
 
 
-def parse_cpus(text: str, field: str) -> set[int]:
-    """Return the processors of a list such as `0-3,7`. Raises InvalidRequest."""
-    cpus: set[int] = set()
+def parse_memory_policy(policy: MemoryPolicy) -> tuple[int, int]:
+    """Return mode and nodes for set_mempolicy(2). What the kernel alone can judge is left to it."""
+    where, name = "linux.memoryPolicy", policy.get("mode", "")
+    if name not in MEMORY_MODES:
+        raise InvalidRequest(f"{where}.mode: {name!r}: invalid memory policy mode", hint="one of " + ", ".join(MEMORY_MODES))
+    mode, least, most = MEMORY_MODES[name]
+    for flag in policy.get("flags") or ():
+        if flag not in MEMORY_FLAGS:
+            raise InvalidRequest(f"{where}.flags: {flag!r}: invalid memory policy flag", hint="one of " + ", ".join(MEMORY_FLAGS))
+        mode |= MEMORY_FLAGS[flag]
+    text = policy.get("nodes", "")
+    nodes = parse_numbers(text, f"{where}.nodes: invalid memory policy nodes") if text else set()
+    if not least <= len(nodes) <= most:
+        wanted = "0" if most == 0 else f"at least {least}"
+        raise InvalidRequest(f"{where}.nodes: {name} mode requires {wanted} nodes but got {len(nodes)}")
+    if max(nodes, default=0) > 63:
+        raise InvalidRequest(f"{where}.nodes: {text!r}: invalid memory policy node", hint="0 to 63 can be chosen")
+    return mode, sum(1 << node for node in nodes)
+
+
+def set_memory_policy(mode: int, nodes: int) -> None:
+    """Set the policy of the calling process, for what it executes as well. Raises InvalidRequest."""
+    try:
+        sc.set_mempolicy(mode, nodes)
+    except OSError as error:
+        raise InvalidRequest(f"linux.memoryPolicy: set_mempolicy: {os.strerror(error.errno or 0)}") from error
+
+
+def parse_numbers(text: str, field: str) -> set[int]:
+    """Return the numbers of a list such as `0-3,7`. Raises InvalidRequest."""
+    numbers: set[int] = set()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) - int(first) not in range(4096):
-            raise InvalidRequest(f"{field}: {text!r} is no list of processors", hint="such as 0-3,7")
-        cpus.update(range(int(first), int(last or first) + 1))
-    return cpus
+            raise InvalidRequest(f"{field}: {text!r} is no list of numbers", hint="such as 0-3,7")
+        numbers.update(range(int(first), int(last or first) + 1))
+    return numbers
 
 
 def set_affinity(text: str, field: str) -> None:
     """Bind the calling process to the processors of a list. Raises InvalidRequest when none of them is there."""
     try:
-        os.sched_setaffinity(0, parse_cpus(text, field))
+        os.sched_setaffinity(0, parse_numbers(text, field))
     except OSError as error:
         raise InvalidRequest(f"{field}: {text!r}: {os.strerror(error.errno or 0)}") from error
 

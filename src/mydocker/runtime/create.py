@@ -122,6 +122,10 @@ def plan_init(
         from .attributes import plan_attributes  # cold
 
         attributes = plan_attributes(spec["process"], spec.get("linux", {}))
+    if spec.get("linux", {}).get("sysctl"):
+        from .sysctls import check_sysctls  # cold
+
+        check_sysctls(spec, namespaces)
     shared: dict[str, list[str]] = {}
     for controller, directory in cgroup.v1.items():
         shared.setdefault(directory, []).append(controller)
@@ -150,7 +154,8 @@ def needs_attributes(spec: Spec) -> bool:
     process = spec["process"]
     return bool(
         process.get("rlimits") or process.get("oomScoreAdj") is not None or process.get("scheduler")
-        or process.get("ioPriority") or spec.get("linux", {}).get("personality"))
+        or process.get("ioPriority") or spec.get("linux", {}).get("personality")
+        or spec.get("linux", {}).get("memoryPolicy") is not None)
 
 
 def clone_init(

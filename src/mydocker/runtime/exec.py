@@ -108,10 +108,10 @@ def with_attributes(order: ExecOrder) -> ExecOrder:
     if not any(process.get(key) for key in ("rlimits", "scheduler", "ioPriority", "execCPUAffinity")) and (
             process.get("oomScoreAdj") is None):
         return order
-    from .attributes import parse_cpus, plan_attributes  # cold: and so that the child need not import it inside
+    from .attributes import parse_numbers, plan_attributes  # cold: and so that the child need not import it inside
 
     for key, text in process.get("execCPUAffinity", {}).items():
-        parse_cpus(str(text), f"process.execCPUAffinity.{key}")
+        parse_numbers(str(text), f"process.execCPUAffinity.{key}")
     return order.replace(attributes=plan_attributes(process, {}))
 
 

@@ -202,8 +202,13 @@ def apply_sysctls(spec: Spec) -> None:
 
     /proc/sys shows every process the values of its own namespaces, whose procfs it may be (CVE-2025-52881).
     """
-    for key, value in spec.get("linux", {}).get("sysctl", {}).items():
-        path = sysctl_path(key)
+    sysctls = spec.get("linux", {}).get("sysctl")
+    if not sysctls:
+        return
+    from .sysctls import sysctl_name  # cold: imported by the creator already, who has judged them
+
+    for key, value in sysctls.items():
+        path = f"/proc/sys/{sysctl_name(key)}"
         try:
             fd = sc.openat2(
                 sc.AT_FDCWD, path, os.O_WRONLY, 0, sc.RESOLVE_NO_SYMLINKS | sc.RESOLVE_NO_MAGICLINKS)
@@ -215,14 +220,6 @@ def apply_sysctls(spec: Spec) -> None:
                 os.close(fd)
         except OSError as error:
             raise RuntimeFailed(f"linux.sysctl: {key}={value}: {os.strerror(error.errno or 0)}") from error
-
-
-def sysctl_path(key: str) -> str:
-    """Return the file of a kernel parameter; `/` and `.` change places where the first of them is a `/` (sysctl(8))."""
-    dot, slash = key.find("."), key.find("/")
-    if slash < 0 or 0 <= dot < slash:
-        key = key.translate({0x2E: "/", 0x2F: "."})
-    return f"/proc/sys/{key}"
 
 
 def isolate_mounts(order: InitOrder) -> None:
@@ -382,6 +379,10 @@ def plan_last_stage(order: InitOrder, sync_fd: int, listener_state: str) -> Last
 
 def execute_last_stage(process: Process, credentials: Credentials, last: LastStage) -> NoReturn:
     """Hand over to the last stage (csrc/init/init.c), which becomes the user and then the command."""
+    if last.attributes.memory_policy is not None:
+        from .attributes import set_memory_policy  # cold: imported by the creator already where there is one
+
+        set_memory_policy(*last.attributes.memory_policy)
     plan_fd = open_sealed("mydocker-plan", pack_plan(with_home(process, credentials), credentials, last))
     for fd in (plan_fd, *last.fds()):
         if fd >= 0:

@@ -44,6 +44,8 @@ class Attributes(Record):
     scheduler: bytes = b""
     io_priority: int = 0
     personality: int | None = None
+    memory_policy: tuple[int, int] | None = None
+    """Mode and nodes of set_mempolicy(2), which the interpreter sets: execve keeps it."""
 
 
 NO_ATTRIBUTES = Attributes()
