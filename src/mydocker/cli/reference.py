@@ -45,6 +45,54 @@ the same.
 An error is one line on standard error: what is wrong, then the way out. `mydocker --debug COMMAND` adds the traceback.
 """
 
+_DIFFERENCES_HEAD = """
+## What differs from docker
+
+Options of `run`, `create` and `exec` have docker's names, values and rules. The defaults are docker's or tighter: the same
+fourteen capabilities, masked and read-only paths and devices, a seccomp filter, namespaces of its own for all but users, the
+cgroup view read-only, /dev/shm of 64 MiB. This is different:
+"""
+
+#: (what, here, docker)
+_DIFFERENCES = (
+    ("`run -ti`", "removes the container at its end (`--rm=false` keeps it)", "keeps it without `--rm`"),
+    ("`--network`", "`none` by default, or `host`", "`bridge` by default"),
+    ("`--cgroupns`", "`private` by default, on cgroup v1 too", "`host` by default on cgroup v1"),
+    ("`--uts`, `--cgroupns`", "also `container:NAME`", "`host` and `private` only"),
+    ("`--ipc`",
+     "`private` by default; `container:NAME` wants the other to be `shareable`",
+     "the same, unless the daemon says `shareable`"),
+    ("`--pid`, `--ipc`, `--uts`, `--cgroupns` `container:NAME`",
+     "the other must run when this one starts; a restart finds it again",
+     "the same"),
+    ("`--userns`", "`host`, which is what there is", "`host`; `private` by the daemon's configuration"),
+    ("`--mount`", "`type=bind` and `type=tmpfs`", "also `volume`, `image`, `npipe`; `volume` by default"),
+    ("`-v HOST:CONTAINER`",
+     "HOST is a path with a `/`; `ro` holds for the mounts below it, too",
+     "a name without `/` is a named volume"),
+    ("`--tmpfs`, `-v` at a place of the engine's own",
+     "takes its place (`/dev/shm`, `/etc/hosts`); `/dev` takes that of all below it",
+     "the same"),
+    ("`--security-opt`", "also `mask=`, `unmask=` (podman's), `builtin`", "the daemon's profile is `builtin`"),
+    ("`--security-opt label=`", "without SELinux in the kernel it says nothing, as in docker", "the same"),
+    ("`--ulimit`", "limits not given are those of the caller: there is no daemon whose they could be", "those of the daemon"),
+    ("`--oom-kill-disable`", "needs `--memory`", "warns"),
+    ("`--blkio-weight`, `--memory-swappiness`, `--cpu-rt-...`",
+     "an error where the kernel lacks the limit",
+     "a warning, and the limit is dropped"),
+    ("`--pids-limit` below -1", "an error", "no limit"),
+    ("`--cgroup-parent`", "a path of a cgroup; systemd's slices are refused", "slices with the systemd driver"),
+    ("`--init`",
+     "the last stage of the start stays as process 1, from sealed memory",
+     "a program of the host, mounted at /sbin/docker-init"),
+    ("`--runtime`", "a program on `PATH` or a path; also `MYDOCKER_RUNTIME`", "a name from the daemon's configuration"),
+    ("`--pull`", "`missing` and `never`", "also `always`"),
+    ("`--cidfile`", "the file must not exist", "the same"),
+    ("`exec --privileged`", "every capability; the container's seccomp filter stays", "the same"),
+    ("exit codes", "125 for every error of the engine, on every verb", "1 on verbs other than `run`"),
+)
+
+
 
 def format_reference() -> str:
     """Return the text of docs/cli.md."""
@@ -55,6 +103,8 @@ def format_reference() -> str:
         usage = f"mydocker {verb.name} {verb.usage}".rstrip()
         parts += [f"\n## {verb.name}\n", f"`{usage}`\n", f"{verb.help}.\n"]
         parts += _table(all_options_of(verb.name))
+    parts += [_DIFFERENCES_HEAD, "| What | Here | docker |", "|---|---|---|"]
+    parts += [f"| {' | '.join(row)} |" for row in _DIFFERENCES]
     parts += ["\n## Docker's two-word spellings\n", "| Typed | Means |", "|---|---|"]
     for group, words in GROUPS.items():
         parts += [f"| `mydocker {group} {word}` | `mydocker {' '.join([verb, *preset])}` |"

@@ -306,6 +306,12 @@ def _mode(*modes: str) -> Callable[[Any, str], str]:
     return check
 
 
+def _user_mode(value: Any, what: str) -> str:
+    if value == "private":
+        raise Unsupported(f"{what} private: containers have the machine's user ids", hint="leave it out, and choose a --user")
+    return _mode("host", "container")(value, what)
+
+
 def _runtime(value: Any, what: str) -> str:
     """Return the path of an OCI runtime, "" for the engine's own."""
     name = text(value, what)
@@ -396,7 +402,7 @@ _RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "shm_size": ("shm_bytes", _bytes),
     "pid": ("pid_mode", _mode("host", "container")),
     "ipc": ("ipc_mode", _mode("none", "shareable", "host", "container")),
-    "uts": ("uts_mode", _mode("host", "container")), "userns": ("user_mode", _mode("host", "container")),
+    "uts": ("uts_mode", _mode("host", "container")), "userns": ("user_mode", _user_mode),
     "cgroupns": ("cgroup_mode", _mode("host", "container")),
     "init": ("init", flag), "oom_score_adj": ("oom_score_adj", whole_number(-1000, 1000)),
     "oom_kill_disable": ("oom_kill_disable", flag), "annotation": ("annotations", _annotations),

@@ -52,7 +52,8 @@ def place_process(process: Process, isolation: Isolation) -> None:
     process["capabilities"] = {"bounding": names, "effective": names, "permitted": names}
     if isolation.no_new_privileges:
         process["noNewPrivileges"] = True
-    if isolation.apparmor:
+    # Without AppArmor nothing is confined; a profile's name then is an error, which is the runtime's.
+    if isolation.apparmor and (isolation.apparmor != "unconfined" or os.path.exists("/sys/module/apparmor/parameters/enabled")):
         process["apparmorProfile"] = isolation.apparmor
     if label := selinux_label(isolation):
         process["selinuxLabel"] = label

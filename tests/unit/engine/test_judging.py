@@ -163,6 +163,8 @@ def test_namespace_modes() -> None:
         pid_mode="host", ipc_mode="shareable", uts_mode="container:a", cgroup_mode="host")
     for options in ({"pid": "x"}, {"pid": "container:"}, {"ipc": "x"}, {"uts": "none"}, {"userns": "auto"}, {"cgroupns": "x"}):
         assert "invalid mode" in refused(**options)
+    with pytest.raises(Unsupported, match="userns private"):
+        judge("image", [], {"userns": "private"})
     assert "conflict with a UTS namespace" in refused(uts="host", hostname="a")
     assert "conflict with a UTS namespace" in refused(uts="host", domainname="a")
 
