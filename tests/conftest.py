@@ -163,6 +163,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "pids": _probe_controller("pids"),
     "cpu": _probe_controller("cpu"),
     "cpuset": _probe_controller("cpuset"),
+    "hugetlb": _probe_controller("hugetlb"),
     "blkio": lambda: _probe_controller("blkio")() and _probe_controller("io")(),
     "bpf_devices": _probe_device_programs,
     "device_rules": lambda: "" if "devices" in hierarchy().v1 else _probe_device_programs(),

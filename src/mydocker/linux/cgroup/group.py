@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from .hierarchy import Hierarchy
     from .stats import Accounting, Stats
+    from .usage import Usage
 
 _FREEZE_TIMEOUT_S = 10.0
 
@@ -251,8 +252,14 @@ class Cgroup:
     # ---- looking
 
     def stats(self) -> Stats:
-        """Return what it uses now."""
+        """Return the few numbers of what it uses now that are always wanted."""
         return read_stats(self.v1, self.v2, len(self.pids()))
+
+    def usage(self) -> Usage:
+        """Return all that is known of what it uses now."""
+        from .usage import read_usage  # cold
+
+        return read_usage(self)
 
     def open_accounting(self) -> Accounting:
         """Return open files for the monitor's bill; the caller closes them."""

@@ -9,7 +9,7 @@ from mydocker.base.errors import Conflict, InvalidRequest, Unsupported
 from mydocker.base.jsontext import dumps
 from mydocker.base.units import parse_duration
 from mydocker.linux import syscalls as sc
-from mydocker.linux.cgroup.stats import read_keyed, read_number
+from mydocker.linux.cgroup.stats import read_keyed
 from mydocker.linux.process import open_pidfd
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.cli import write_out
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mydocker.linux.cgroup.group import Cgroup
+    from mydocker.linux.cgroup.usage import BlockCount, Counter, Pressure
     from mydocker.runtime.cli import Context
 
 
@@ -113,78 +114,85 @@ def write_event(container_id: str, kind: str, data: dict[str, Any] | None) -> in
 
 def read(group: Cgroup) -> dict[str, Any]:
     """Return the `data` of a stats event. What this machine does not know is left out, or 0 where runc always has it."""
-    stats = group.stats()
-    cpu = group.v2 if not group.v1.get("cpu") else group.v1["cpu"]
-    throttled = read_keyed(f"{cpu}/cpu.stat")
+    usage = group.usage()
     return {
-        "cpu": {
+        "cpu": without_none({
             "usage": without_none({
-                "total": stats.cpu_ns, "percpu": read_numbers(group, "cpuacct", "cpuacct.usage_percpu"),
-                "kernel": stats.cpu_system_ns or 0, "user": stats.cpu_user_ns or 0,
+                "total": usage.cpu_ns, "percpu": list(usage.percpu_ns) or None,
+                "percpu_kernel": list(usage.percpu_system_ns) or None, "percpu_user": list(usage.percpu_user_ns) or None,
+                "kernel": usage.cpu_system_ns or 0, "user": usage.cpu_user_ns or 0,
             }),
             "throttling": without_none({
-                "periods": throttled.get("nr_periods"), "throttledPeriods": throttled.get("nr_throttled"),
-                "throttledTime": throttled.get("throttled_time", throttled.get("throttled_usec", 0) * 1000 or None),
+                "periods": usage.periods or None, "throttledPeriods": usage.throttled_periods or None,
+                "throttledTime": usage.throttled_ns or None,
             }),
+            "psi": pressure(usage.cpu_pressure),
+        }),
+        "cpuset": cpuset(usage.cpuset),
+        "memory": without_none({
+            "cache": usage.cache_bytes, "usage": memory_entry(usage.memory), "swap": memory_entry(usage.memory_and_swap),
+            "kernel": memory_entry(usage.kernel_memory), "kernelTCP": memory_entry(usage.kernel_tcp_memory),
+            "raw": usage.memory_stat or None, "psi": pressure(usage.memory_pressure),
+        }),
+        "pids": without_none({"current": usage.pids.usage, "limit": usage.pids.limit}),
+        "blkio": without_none({
+            **{key: [block_entry(row) for row in getattr(usage.block, field)] or None for key, field in _BLKIO.items()},
+            "psi": pressure(usage.io_pressure),
+        }),
+        "hugetlb": {
+            size: without_none({"usage": counter.usage or None, "max": counter.peak or None, "failcnt": counter.failures or 0})
+            for size, counter in usage.hugepages.items()
         },
-        "cpuset": {},
-        "memory": read_memory(group),
-        "pids": without_none({"current": stats.pids, "limit": stats.pids_limit}),
-        "blkio": {},
-        "hugetlb": {},
         "intel_rdt": {},
         "network_interfaces": None,
     }
 
 
-def read_memory(group: Cgroup) -> dict[str, Any]:
-    """Return memory's part of it."""
-    v1 = group.v1.get("memory")
-    if v1:
-        raw = read_keyed(f"{v1}/memory.stat")
-        return without_none({
-            "cache": raw.get("cache"), "usage": read_entry(v1, "memory"), "swap": read_entry(v1, "memory.memsw"),
-            "kernel": read_entry(v1, "memory.kmem"), "kernelTCP": read_entry(v1, "memory.kmem.tcp"), "raw": raw or None,
-        })
-    raw = read_keyed(f"{group.v2}/memory.stat")
-    usage = without_none({"usage": read_number(f"{group.v2}/memory.current"), "max": read_number(f"{group.v2}/memory.peak")})
-    return without_none({
-        "cache": raw.get("file"),
-        "usage": {**usage, "limit": limit_of(f"{group.v2}/memory.max"), "failcnt": 0},
-        "swap": {"limit": limit_of(f"{group.v2}/memory.swap.max"), "usage": read_number(f"{group.v2}/memory.swap.current") or 0,
-                 "failcnt": 0},
-        "raw": raw or None,
-    })
+_BLKIO = {
+    "ioServiceBytesRecursive": "service_bytes", "ioServicedRecursive": "serviced", "ioQueueRecursive": "queued",
+    "ioServiceTimeRecursive": "service_time", "ioWaitTimeRecursive": "wait_time", "ioMergedRecursive": "merged",
+    "ioTimeRecursive": "time", "sectorsRecursive": "sectors",
+}
+#: "No limit" as runc says it.
+_NO_LIMIT = (1 << 64) - 1
 
 
-def read_entry(directory: str, prefix: str) -> dict[str, Any] | None:
-    """Return one of v1's counters with its limit; None where the kernel has none."""
-    usage = read_number(f"{directory}/{prefix}.usage_in_bytes")
-    if usage is None:
+def memory_entry(counter: Counter) -> dict[str, int]:
+    """Return one counter of memory."""
+    numbers = without_none({"usage": counter.usage or None, "max": counter.peak or None})
+    return {"limit": _NO_LIMIT if counter.limit is None else counter.limit, **numbers, "failcnt": counter.failures or 0}
+
+
+def block_entry(row: BlockCount) -> dict[str, Any]:
+    """Return one row of block I/O; Go leaves zeros out."""
+    entry = {"major": row.major, "minor": row.minor, "op": row.operation, "value": row.value}
+    return {key: value for key, value in entry.items() if value}
+
+
+def pressure(values: Pressure | None) -> dict[str, Any] | None:
+    """Return pressure stall information."""
+    if values is None:
         return None
     return {
-        "limit": read_number(f"{directory}/{prefix}.limit_in_bytes") or 0, "usage": usage,
-        "max": read_number(f"{directory}/{prefix}.max_usage_in_bytes") or 0,
-        "failcnt": read_number(f"{directory}/{prefix}.failcnt") or 0,
+        kind: {"avg10": found.avg10, "avg60": found.avg60, "avg300": found.avg300, "total": found.total_us}
+        for kind, found in (("some", values.some), ("full", values.full))
     }
 
 
-def limit_of(path: str) -> int:
-    """Return a v2 limit; no limit is the largest number, as runc has it."""
-    number = read_number(path)
-    return (1 << 64) - 1 if number is None else number
+def cpuset(settings: dict[str, str]) -> dict[str, Any]:
+    """Return v1's settings of a cpuset: lists of numbers, and switches."""
+    lists = {key: parse_ranges(settings.get(key, "")) or None for key in ("cpus", "mems")}
+    switches = {key: int(value) for key, value in settings.items() if key not in lists}
+    return without_none({**lists, **switches})
 
 
-def read_numbers(group: Cgroup, controller: str, file: str) -> list[int] | None:
-    """Return the numbers of a v1 file with one a processor; None where there is none."""
-    directory = group.v1.get(controller)
-    if not directory:
-        return None
-    try:
-        with open(f"{directory}/{file}") as stream:
-            return [int(word) for word in stream.read().split()]
-    except OSError:
-        return None
+def parse_ranges(text: str) -> list[int]:
+    """Return the numbers of `0-2,7`."""
+    numbers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1) if first else ()
+    return numbers
 
 
 def without_none(values: dict[str, Any]) -> dict[str, Any]:
