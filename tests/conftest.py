@@ -165,6 +165,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "cpuset": _probe_controller("cpuset"),
     "hugetlb": _probe_controller("hugetlb"),
     "blkio": lambda: _probe_controller("blkio")() and _probe_controller("io")(),
+    "loop": lambda: "" if os.path.exists("/dev/loop-control") else "no loop devices",
     "bpf_devices": _probe_device_programs,
     "device_rules": lambda: "" if "devices" in hierarchy().v1 else _probe_device_programs(),
     "swap_limit": _probe_swap_limit,
@@ -177,7 +178,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "libseccomp": _probe_libseccomp,
     "x86_64": lambda: "" if os.uname().machine == "x86_64" else f"this machine is {os.uname().machine}",
 }
-_PROGRAMS = ("busybox", "nft", "ip", "docker", "podman", "crun", "runc", "skopeo", "umoci", "gcc", "strace", "git")
+_PROGRAMS = ("busybox", "nft", "ip", "docker", "podman", "crun", "runc", "skopeo", "umoci", "gcc", "strace", "git", "mkfs.ext4")
 
 
 def try_in_child(attempt: Callable[[], object]) -> str:

@@ -20,6 +20,8 @@ into `hint`, which front ends show on a line of its own.
 """
 from __future__ import annotations
 
+import errno
+
 
 class MydockerError(Exception):
     """Base of every error raised on purpose; `hint` names the way out, or is empty."""
@@ -77,6 +79,16 @@ class Corrupt(MydockerError):
 class RuntimeFailed(MydockerError):
     """A step of a container's start failed."""
 
+
+#: The way out of what the kernel says when it has no more of something, by errno.
+SCARCITY_HINTS = {
+    errno.ENOSPC: "the disk is full: free some space, for instance with mydocker rm and mydocker rmi",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EMFILE: "too many open files: raise ulimit -n",
+    errno.ENFILE: "the system has too many open files",
+    errno.EAGAIN: "the limit of processes is reached: see ulimit -u and pids.max",
+    errno.ENOMEM: "the machine or its memory cgroup is out of memory",
+}
 
 #: Kinds that travel between processes as words (runtime/sync.py, monitor/protocol.py).
 KINDS: dict[str, type[MydockerError]] = {

@@ -22,15 +22,10 @@ CODES: dict[type[errors.MydockerError], int] = {
 
 #: Words for what the kernel refuses, and the way out.
 _HINTS = {
-    errno.ENOSPC: "the disk is full: free some space, for instance with mydocker rm and mydocker rmi",
-    errno.EDQUOT: "the disk quota is used up",
+    **errors.SCARCITY_HINTS,
     errno.EROFS: "the file system is read-only; choose another place with --root",
     errno.EACCES: "run it as root",
     errno.EPERM: "run it as root, with all capabilities",
-    errno.EMFILE: "too many open files: raise ulimit -n",
-    errno.ENFILE: "the system has too many open files",
-    errno.EAGAIN: "the limit of processes is reached: see ulimit -u and pids.max",
-    errno.ENOMEM: "the machine or its memory cgroup is out of memory",
     errno.ENODEV: "the kernel lacks this file system or device; see mydocker info",
 }
 

@@ -6,6 +6,7 @@ as they like. Nobody waits for a monitor while holding the container's lock.
 """
 from __future__ import annotations
 
+import errno
 import os
 import time
 
@@ -76,7 +77,7 @@ def finish_locked(
         trace.point("removed cgroup")
         if not _goes(record):
             record = record.replace(is_recorded_end=True)
-            store.save(record)
+            save_if_room(store, record)
     if _goes(record):
         remove_locked(store, record, delete)
         return None
@@ -103,6 +104,16 @@ def forget_foreign(store: Store, container_id: str, program: str) -> None:
         ForeignRuntime(program=program, directory=directory, container_id=container_id).delete()
 
 
+def save_if_room(store: Store, record: ContainerRecord) -> None:
+    """Save what another look could tell again; on a full disk leave it, because ends of containers are how room is made."""
+    try:
+        store.save(record)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        log.debug("no room to record", container=record.id, error=error)
+
+
 def remove_locked(
     store: Store, record: ContainerRecord, delete: Callable[[str], object] = recover.remove_tree,
 ) -> None:
@@ -126,7 +137,11 @@ def stop(
         advance(record.status, "stop", name=record.name)
         if record.status == PAUSED:
             _thaw(record)
-        store.save(record.replace(stop_requested=True, is_restarting=restarts))
+        stopping = record.replace(stop_requested=True, is_restarting=restarts)
+        if restarts:
+            store.save(stopping)  # without it the end might remove what is to start again
+        else:
+            save_if_room(store, stopping)
     trace.point("recorded stop request")
     config = record.config
     word = signal or config["stop_signal"] or SIGTERM

@@ -9,7 +9,7 @@ from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
 from mydocker.linux.process import open_pidfd, wait_pidfd
 from mydocker.storage.snapshots import allow_second_mount
 
-from .ending import current, finish, finish_locked, release
+from .ending import current, finish, finish_locked, release, save_if_room
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
 from .observe import identity_of
 from .sessions import LiveSession
@@ -58,7 +58,7 @@ def start(
             started = begin()
             trace.point("started again")
             running = store.load(container_id).replace(status=RUNNING, started_ns=started.started_ns)
-            store.save(running)
+            save_if_room(store, running)  # it runs, and the monitor's file says so, too
         except BaseException:
             session.close()
             raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import KINDS, Corrupt, MydockerError, RuntimeFailed
+from mydocker.base.errors import KINDS, SCARCITY_HINTS, Corrupt, MydockerError, RuntimeFailed
 from mydocker.base.files import read_bytes
 from mydocker.base.record import Record
 
@@ -82,7 +82,7 @@ def error_of_kind(kind: str, message: str, number: int) -> MydockerError:
     """
     text = message or "start the container: no reason given"
     return KINDS.get(kind, RuntimeFailed)(
-        f"{text}: {os.strerror(number).lower()}" if number else text, hint=_HINTS.get(kind, ""))
+        f"{text}: {os.strerror(number).lower()}" if number else text, hint=_HINTS.get(kind) or SCARCITY_HINTS.get(number, ""))
 
 
 #: The way out of what the last stage reports.

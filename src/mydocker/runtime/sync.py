@@ -38,16 +38,17 @@ def open_pair() -> tuple[_socket.socket, _socket.socket]:
 
 
 def pack_failure(error: BaseException) -> bytes:
-    """Return the FAILED message for an exception; its reason is in its text, so the number is 0."""
+    """Return the FAILED message for an exception; the number is 0 where the text has the reason."""
+    number = 0
     if isinstance(error, MydockerError):
         kind, text = type(error).__name__, f"{error.message}; {error.hint}" if error.hint else error.message
     elif isinstance(error, OSError):
-        kind, text = "RuntimeFailed", f"make the container: {error.strerror or error}"
+        kind, text, number = "RuntimeFailed", "make the container", error.errno or 0
         if error.filename is not None:
             text += f": {os.fsdecode(error.filename)}"
     else:
         kind, text = "RuntimeFailed", f"internal error: {type(error).__name__}: {error}"
-    return b"\0".join((FAILED + kind.encode(), b"0", os.fsencode(text)[:MAX_TEXT_BYTES]))
+    return b"\0".join((FAILED + kind.encode(), b"%d" % number, os.fsencode(text)[:MAX_TEXT_BYTES]))
 
 
 def unpack_failure(message: bytes) -> MydockerError:
