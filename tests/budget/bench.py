@@ -1,4 +1,4 @@
-"""`make bench`: mydocker against docker, podman and crun, where they are installed, in one interleaved run.
+"""`make bench`: mydocker against docker, podman, crun and runc, where they are installed, in one interleaved run.
 
 Prints a table of ratios against the budgets of the design (docs/benchmarks.md explains it). A budget that
 does not hold is marked MISS; the exit code is 0 all the same, because a machine may be busy.
@@ -19,13 +19,15 @@ from contextlib import ExitStack, contextmanager
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # the modules beside this file, whatever started it
 
-from engines import Crun, Engine, open_engine
+from engines import BundleRunner, Engine, open_engine
 from payload import make_rootfs, pack_directory
 from report import Result, build_document, format_errors, format_table
 from rows import ROWS, Bench, Row, Sampler
 from sampling import CommandFailed, Series, interleave
 
-_ENGINES = ("mydocker", "docker", "podman", "crun")
+_ENGINES = ("mydocker", "docker", "podman", "crun", "runc")
+#: The OCI runtime of an engine, where it has one that takes bundles.
+_RUNTIMES = {"mydocker": "mydocker-runtime", "crun": "crun", "runc": "runc"}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,15 +45,14 @@ def main(words: Sequence[str] | None = None) -> int:
         engines = _open_engines(stack, bench, options.engines, image_tar)
         results = [_measure(row, engines, bench, options.rounds) for row in ROWS if row.key in options.only]
         versions = {name: engine.version for name, engine in engines.items()}
-        if bench.crun:
-            versions["crun"] = bench.crun.version
+        versions |= {name: runner.version for name, runner in bench.runners.items() if name not in versions}
     _print(results, versions, bench, options.json)
     return 0
 
 
 def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     keys = [row.key for row in ROWS]
-    parser = argparse.ArgumentParser(prog="bench.py", description="Compare mydocker with docker, podman and crun.")
+    parser = argparse.ArgumentParser(prog="bench.py", description="Compare mydocker with docker, podman, crun and runc.")
     add = parser.add_argument
     add("--only", metavar="ROWS", type=_choice(keys), default=keys, help="rows, with commas: " + ", ".join(keys))
     add("--engines", metavar="NAMES", type=_choice(_ENGINES), default=list(_ENGINES),
@@ -107,22 +108,23 @@ def _open_engines(stack: ExitStack, bench: Bench, names: Sequence[str], image_ta
     engines: dict[str, Engine] = {}
     for name in names:
         try:
-            if name == "crun":
-                bench.crun = _open_crun(engines, bench, image_tar)
-            else:
+            if name not in _RUNTIMES or name == "mydocker":
                 engines[name] = stack.enter_context(open_engine(name, bench.scratch, image_tar))
+            if name in _RUNTIMES:
+                bench.runners[name] = _open_runner(name, engines, bench, image_tar)
         except (CommandFailed, FileNotFoundError) as error:
             print(f"bench: without {name}: {error}", file=sys.stderr)
     return engines
 
 
-def _open_crun(engines: dict[str, Engine], bench: Bench, image_tar: str) -> Crun:
+def _open_runner(engine_name: str, engines: dict[str, Engine], bench: Bench, image_tar: str) -> BundleRunner:
     if "mydocker" not in engines:
         raise CommandFailed("its bundle is that of a mydocker container")
     mydocker = engines["mydocker"]
     name = mydocker.start("true", verb=("create",))
     try:
-        return Crun(f"{bench.scratch}/crun", mydocker.inspect(name)["spec"], image_tar)
+        program = _RUNTIMES[engine_name]
+        return BundleRunner(program, f"{bench.scratch}/{program}", mydocker.inspect(name)["spec"], image_tar)
     finally:
         mydocker.remove(name)
 
@@ -131,8 +133,7 @@ def _measure(row: Row, engines: dict[str, Engine], bench: Bench, rounds: int) ->
     begin = time.monotonic()
     rounds = rounds or (row.quick_rounds if bench.is_quick else row.rounds)
     chosen = {name: engine for name, engine in engines.items() if name in ("mydocker", *row.peers)}
-    if "crun" in row.peers and bench.crun:
-        chosen["crun"] = Engine("crun", [], {})
+    chosen |= {name: Engine(name, [], {}) for name in row.peers if name in bench.runners}
     series = {name: Series() for name in chosen}
     with ExitStack() as stack:
         samplers: dict[str, Sampler] = {}

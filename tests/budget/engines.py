@@ -3,7 +3,7 @@
     <scratch>/docker/    data and socket of a dockerd that is started when none answers
     <scratch>/podman/    root, runroot, containers.conf
     <scratch>/mydocker/  MYDOCKER_ROOT
-    <scratch>/crun/      the state of crun, and a bundle
+    <scratch>/crun/      the state of crun, and a bundle; likewise runc and mydocker-runtime
 
 Their command lines are alike enough that one class drives all three.
 """
@@ -242,18 +242,18 @@ events_logger = "file"
 """
 
 
-# --- crun -------------------------------------------------------------------------------------------
+# --- OCI runtimes -----------------------------------------------------------------------------------
 
 
-class Crun:
-    """crun on a bundle that has the configuration of a mydocker container and a plain directory as its root."""
+class BundleRunner:
+    """An OCI runtime on a bundle that has the configuration of a mydocker container and a plain directory as its root."""
 
-    name = "crun"
-
-    def __init__(self, state_dir: str, spec: dict[str, Any], rootfs_tar: str) -> None:
-        self.version = run_command([_require("crun"), "--version"], os.environ).split()[2]
+    def __init__(self, program: str, state_dir: str, spec: dict[str, Any], rootfs_tar: str) -> None:
+        self._path = _require(program)
+        self.version = run_command([self._path, "--version"], os.environ).split()[2]
         ensure_crun_runs()
         self._state_dir = state_dir
+        self._count = 0
         os.makedirs(f"{state_dir}/bundle/rootfs")
         run_command(["tar", "-xf", rootfs_tar, "-C", f"{state_dir}/bundle/rootfs"], os.environ)
         with open(f"{state_dir}/bundle/config.json", "w", encoding="utf-8") as stream:
@@ -263,9 +263,19 @@ class Crun:
         """Return the seconds of one of `count` runs in a row, from a shell loop."""
         loop = (
             'i=0; while [ $i -lt "$3" ]; do i=$((i+1)); '
-            'crun --root "$1/state" --cgroup-manager cgroupfs run --bundle "$1/bundle" "bench-$4-$i" || exit 1; done')
-        argv = ["sh", "-c", loop, "sh", self._state_dir, "", str(count), str(os.getpid())]
+            '"$2" --root "$1/state" run --bundle "$1/bundle" "bench-$4-$i" || exit 1; done')
+        argv = ["sh", "-c", loop, "sh", self._state_dir, self._path, str(count), str(os.getpid())]
         return time_command(argv, os.environ) / count
+
+    def run_once(self) -> float:
+        """Return the seconds of one `run` of the bundle, to its end."""
+        self._count += 1
+        argv = [self._path, "--root", f"{self._state_dir}/state", "run", "--bundle", f"{self._state_dir}/bundle"]
+        return time_command([*argv, f"bench-{os.getpid()}-{self._count}"], os.environ)
+
+    def start_up(self) -> float:
+        """Return the seconds of the program's start alone: `--version`."""
+        return time_command([self._path, "--version"], os.environ)
 
 
 def _of_its_own(spec: dict[str, Any], state_dir: str) -> dict[str, Any]:

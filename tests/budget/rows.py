@@ -21,7 +21,7 @@ from processes import all_pids, descendants_of, kept_alive_by, pss_bytes, wait_u
 from sampling import CommandFailed
 
 if TYPE_CHECKING:
-    from engines import Crun, Engine
+    from engines import BundleRunner, Engine
 
 Sampler = Callable[[], float]
 
@@ -34,11 +34,11 @@ _CLIENTS = 8
 
 @dataclass
 class Bench:
-    """What the rows share: the scratch directory, crun's bundle if there is crun, and how big to make things."""
+    """What the rows share: the scratch directory, OCI runtimes by the engine that they are, and how big to make things."""
 
     scratch: str
     is_quick: bool = False
-    crun: Crun | None = None
+    runners: dict[str, BundleRunner] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def scale(self, full: int, quick: int) -> int:
@@ -193,11 +193,22 @@ def _clients(engine: Engine, bench: Bench) -> Iterator[Sampler]:
 
 
 @contextmanager
+def _bundle(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    runner = bench.runners[engine.name]
+    runner.run_once()
+    yield runner.run_once
+
+
+@contextmanager
+def _start_up(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    yield bench.runners[engine.name].start_up
+
+
+@contextmanager
 def _warm(engine: Engine, bench: Bench) -> Iterator[Sampler]:
     count = bench.scale(20, 10)
     if engine.name != "mydocker":
-        crun = bench.crun
-        assert crun is not None
+        crun = bench.runners[engine.name]
         crun.warm_starts(2)
         yield lambda: crun.warm_starts(count)
         return
@@ -262,6 +273,8 @@ ROWS = (
     Row("logs", "logs of 20 MB", _log_read, 7, 3),
     Row("clients", "40 starts by 8 clients", _clients, 5, 2),
     Row("warm", "warm start from Python", _warm, 10, 3, {"crun": 1.0}, peers=("crun",)),
+    Row("bundle", "mydocker-runtime run of a bundle", _bundle, 20, 5, peers=("crun", "runc")),
+    Row("startup", "of that, the program's start", _start_up, 20, 5, peers=("crun", "runc")),
     Row("import", f"import, {_TREE}", _import, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
     Row("load", f"load, {_TREE}", _load, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
 )
