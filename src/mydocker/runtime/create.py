@@ -23,9 +23,10 @@ from mydocker.linux.process import signal_pidfd
 
 from . import plan, sync
 from .init import InitOrder, become_root, report_and_exit, run_init
+from .mounts import Surroundings, plan_rootfs
 from .namespaces import FLAGS, NamespacePlan, enter_time_namespace, join_all, plan_namespaces
 from .plan import NO_ATTRIBUTES
-from .rootfs import plan_rootfs
+from .rootfs import unmount_root
 from .seccomp import Filter, prepare_filter
 
 TYPE_CHECKING = False
@@ -90,11 +91,13 @@ def create(
         order = plan_init(
             spec, root_path, namespaces, cgroup, root_mount=root_mount, stdio=stdio, user=user, groups=groups,
             start_fd=start_fd, console_fd=console_fd, preserve_fds=preserve_fds, container_id=container_id, bundle=bundle,
-            seccomp=seccomp, network_fd=network_fd, agent_fd=agent_fd)
+            seccomp=seccomp, network_fd=network_fd, agent_fd=agent_fd, closing=closing)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         closing.callback(inner.close)
         pid, pidfd = clone_init(order, namespaces, cgroup, channel, inner)
+        if not namespaces.all & sc.CLONE_NEWNS:
+            undo.callback(unmount_root, root_path)
         undo.callback(kill_and_reap, pid, pidfd)
         inner.close()
         log.debug("cloned", container=container_id, pid=pid)
@@ -106,13 +109,9 @@ def create(
 def plan_init(
     spec: Spec, root_path: str, namespaces: NamespacePlan, cgroup: Cgroup, *, root_mount: Mount | None,
     stdio: tuple[int, int, int] | None, user: str | None, groups: tuple[str, ...], start_fd: int, console_fd: int,
-    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter, network_fd: int, agent_fd: int,
+    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter, network_fd: int, agent_fd: int, closing: Undo,
 ) -> InitOrder:
-    """Decide everything that can be decided before the fork.
-
-    Only hierarchies in which the container has a cgroup of its own are shown inside: in any other
-    one its view would begin at the engine's.
-    """
+    """Decide everything that can be decided before the fork; `closing` gets what is to be closed behind it."""
     hooks = spec.get("hooks", {})
     if hooks or namespaces.all & sc.CLONE_NEWUSER:
         from . import hooks as _hooks  # noqa: F401  # cold: the init must not import once it is inside
@@ -126,13 +125,16 @@ def plan_init(
         from .sysctls import check_sysctls  # cold
 
         check_sysctls(spec, namespaces)
-    shared: dict[str, list[str]] = {}
-    for controller, directory in cgroup.v1.items():
-        shared.setdefault(directory, []).append(controller)
-    v1_hierarchies = tuple(",".join(controllers) for controllers in shared.values())
+    operations = plan_rootfs(spec, describe_surroundings(namespaces, cgroup, bundle))
+    if namespaces.all & sc.CLONE_NEWUSER or any(wants_mapping(mount) for mount in spec.get("mounts") or ()):
+        from .sources import open_sources  # cold
+
+        operations = open_sources(operations, spec, namespaces.all, closing)
+    if any("tmpcopyup" in (mount.get("options") or ()) for mount in spec.get("mounts") or ()):
+        from . import copyup  # noqa: F401  # cold
     return InitOrder(
         spec=spec, root_path=root_path, root_mount=root_mount,
-        operations=tuple(plan_rootfs(spec, v1_hierarchies=v1_hierarchies, has_v2=bool(cgroup.v2))),
+        operations=tuple(operations),
         new_namespaces=namespaces.new, own_namespaces=namespaces.all, has_helper=namespaces.needs_helper,
         has_outside_hooks=any(hooks.get(kind) for kind in _OUTSIDE_HOOKS),
         network_fd=network_fd if can_use_network(namespaces) else -1,
@@ -147,6 +149,29 @@ def can_use_network(namespaces: NamespacePlan) -> bool:
     It belongs to the creator's user namespace: a container with one of its own could not do anything in it.
     """
     return bool(namespaces.new & sc.CLONE_NEWNET) and not namespaces.all & sc.CLONE_NEWUSER and not namespaces.needs_helper
+
+
+def describe_surroundings(namespaces: NamespacePlan, cgroup: Cgroup, bundle: str) -> Surroundings:
+    """Return what decides how the mounts are made.
+
+    Only hierarchies in which the container has a cgroup of its own are shown inside: in any other
+    one its view would begin at the engine's.
+    """
+    shared: dict[str, list[str]] = {}
+    for controller, directory in cgroup.v1.items():
+        shared.setdefault(directory, []).append(controller)
+    cgroups = [(",".join(controllers), directory) for directory, controllers in shared.items()]
+    if cgroup.v2:
+        cgroups.append(("", cgroup.v2))
+    return Surroundings(
+        cgroups=tuple(cgroups), own_cgroup_namespace=bool(namespaces.all & sc.CLONE_NEWCGROUP),
+        in_user_namespace=bool(namespaces.all & sc.CLONE_NEWUSER), bundle=bundle)
+
+
+def wants_mapping(mount: Mount) -> bool:
+    """Tell whether a mount's ids are to be mapped."""
+    options = mount.get("options") or ()
+    return bool(mount.get("uidMappings") or mount.get("gidMappings") or "idmap" in options or "ridmap" in options)
 
 
 def needs_attributes(spec: Spec) -> bool:

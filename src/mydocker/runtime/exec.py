@@ -10,7 +10,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from mydocker.base import log
+from mydocker.base import files, log
 from mydocker.base.errors import NotFound, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
@@ -19,6 +19,7 @@ from mydocker.linux.cgroup.group import Cgroup
 
 from . import plan, sync
 from .create import Created, clone_into, kill_and_reap
+from .devices import is_null
 from .init import (
     execute_last_stage,
     find_credentials,
@@ -131,7 +132,7 @@ def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
         if process.get("terminal"):
             open_terminal(root_fd, process, credentials, channel, console_fd=order.console_fd, console_in=None)
         else:
-            take_stdio(order.stdio, credentials)
+            take_stdio(order.stdio, credentials, find_own_null(root_fd))
         execute_last_stage(process, credentials, LastStage(
             sync_fd=channel.fileno(), preserve_fds=order.preserve_fds, attributes=order.attributes,
             filters=order.seccomp.program, filter_flags=order.seccomp.flags, agent_fd=order.agent_fd,
@@ -149,6 +150,19 @@ def describe_listener(order: ExecOrder) -> str:
     return describe_exec(order)
 
 
+def find_own_null(root_fd: int) -> int:
+    """Open the container's null device, -1 when its /dev/null is something else or gone."""
+    try:
+        fd = sc.openat2(
+            root_fd, "/dev/null", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK, 0, sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_SYMLINKS)
+    except OSError:
+        return -1
+    if is_null(fd):
+        return fd
+    os.close(fd)
+    return -1
+
+
 def bind_to_cpus(process: Process, when: str) -> None:
     """Set process.execCPUAffinity: `initial` before the container's cgroup is entered, `final` behind it."""
     cpus = process.get("execCPUAffinity", {}).get(when)
@@ -161,8 +175,47 @@ def bind_to_cpus(process: Process, when: str) -> None:
 def join_namespaces(order: ExecOrder) -> None:
     """Enter the container's namespaces in one call; its mount namespace brings its root with it."""
     flags = order.namespaces & ~sc.CLONE_NEWPID
+    # A container without a mount namespace is in a mere chroot; its root is asked for while the host's /proc is in view.
+    root_fd = -1 if flags & sc.CLONE_NEWNS else open_root_of(order.init_pidfd)
     try:
         if flags:
             sc.setns(order.init_pidfd, flags)
+        if root_fd >= 0:
+            os.fchdir(root_fd)
+            os.chroot(".")
+            os.close(root_fd)
+        if flags & sc.CLONE_NEWUSER:
+            become_root_of_namespace()
     except OSError as error:
         raise RuntimeFailed(f"enter the container's namespaces: {os.strerror(error.errno or 0)}") from error
+
+
+def open_root_of(pidfd: int) -> int:
+    """Open the root directory of a pidfd's process. The caller closes it. Raises NotFound when it has ended."""
+    pid = read_pid(pidfd)
+    try:
+        fd = os.open(f"/proc/{pid}/root", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise NotFound("enter the container: it has ended") from None
+    if read_pid(pidfd) != pid:  # it ended, and the pid may be another's by now
+        os.close(fd)
+        raise NotFound("enter the container: it has ended")
+    return fd
+
+
+def read_pid(pidfd: int) -> int:
+    """Return the pid behind a pidfd, -1 when the process has been reaped (pidfd_open(2), /proc/PID/fdinfo)."""
+    for line in files.read_bytes(f"/proc/self/fdinfo/{pidfd}").splitlines():
+        if line.startswith(b"Pid:"):
+            return int(line[4:])
+    return -1
+
+
+def become_root_of_namespace() -> None:
+    """Become root of the user namespace that was joined, where it has one: until the last stage this process works as that."""
+    try:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    except OSError:
+        return  # id 0 is not mapped there
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)

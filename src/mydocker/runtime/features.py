@@ -29,7 +29,7 @@ def document() -> dict[str, Any]:
     """Return the features document: what the program implements, whatever this kernel lacks of it."""
     from mydocker.linux.caps import NUMBERS
 
-    from .rootfs import MOUNT_OPTIONS
+    from .mountopts import MOUNT_OPTIONS
 
     return {
         "ociVersionMin": "1.0.0",

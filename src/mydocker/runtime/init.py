@@ -13,12 +13,14 @@ import errno
 import os
 
 from mydocker.base import files, trace
-from mydocker.base.errors import Denied, InvalidRequest, MydockerError, RuntimeFailed, Unsupported
+from mydocker.base.errors import Denied, InvalidRequest, MydockerError, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 from mydocker.linux.loopback import raise_loopback
 
 from . import console, sync
+from .devices import is_null
+from .mounts import Operation, apply_operations
 from .plan import (
     DEFAULT_UMASK,
     NO_ATTRIBUTES,
@@ -30,7 +32,7 @@ from .plan import (
     open_sealed,
     pack_plan,
 )
-from .rootfs import Operation, Rootfs, mount_root, set_attributes
+from .rootfs import Rootfs, find_mount_point, mount_root, set_attributes
 from .seccomp import NO_FILTER, Filter
 from .users import find_home, resolve_user
 
@@ -107,8 +109,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     apply_sysctls(spec)
     isolate_mounts(order)
     root = Rootfs(mount_root(order.root_path, order.root_mount))
-    for operation in order.operations:
-        operation.apply(root)
+    apply_operations(root, order.operations)
     run_create_hooks(order, channel)
     listener_state = describe_listener(order)
     credentials = find_credentials(root.fd, process, order.user, order.groups)
@@ -116,8 +117,8 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     set_stdio(root, process, order, credentials, channel)
     seal_root(root, spec)
     trace.point("init made root")
-    pivot_into(root)
-    propagate_root(spec)
+    enter_root(root, order.own_namespaces)
+    propagate_root(spec, order.own_namespaces)
     execute_last_stage(process, credentials, plan_last_stage(order, channel.fileno(), listener_state))
 
 
@@ -228,10 +229,14 @@ def isolate_mounts(order: InitOrder) -> None:
     The default still lets the host's mounts in, for binds that ask for it (rslave). `shared` is the spec's own wish.
     """
     if not order.own_namespaces & sc.CLONE_NEWNS:
-        raise Unsupported("linux.namespaces: a container without a mount namespace of its own is not supported")
+        return  # the spec has no mount namespace: its mounts are the host's, on the root file system only
     word = order.spec.get("linux", {}).get("rootfsPropagation", "") or "rslave"
-    flags = _PROPAGATION[word] if word in ("shared", "rshared", "private", "rprivate") else sc.MS_SLAVE
+    flags = {"shared": sc.MS_SHARED, "private": sc.MS_PRIVATE}.get(word.removeprefix("r"), sc.MS_SLAVE)
     sc.mount(None, "/", None, flags | sc.MS_REC, None)
+    if flags == sc.MS_SHARED:
+        # pivot_root(2) wants no shared parent, and what is bound from a shared mount would be its peer: what is
+        # mounted on the container's root would appear on the host.
+        sc.mount(None, find_mount_point(os.path.realpath(order.root_path)), None, sc.MS_PRIVATE, None)
 
 
 def run_create_hooks(order: InitOrder, channel: _socket.socket) -> None:
@@ -274,15 +279,25 @@ def set_stdio(root: Rootfs, process: Process, order: InitOrder, credentials: Cre
     if process.get("terminal"):
         open_terminal(root.fd, process, credentials, channel, console_fd=order.console_fd, console_in=root)
     else:
-        take_stdio(order.stdio, credentials)
+        take_stdio(order.stdio, credentials, open_own_null(root))
 
 
-def take_stdio(stdio: tuple[int, int, int] | None, credentials: Credentials) -> None:
-    """Put the descriptors of `stdio`, or those that were inherited, on 0, 1 and 2."""
+def open_own_null(root: Rootfs) -> int:
+    """Open the container's own null device, by the descriptor that was checked; -1 when it has none."""
+    return -1 if root.null_fd < 0 else os.open(f"/proc/self/fd/{root.null_fd}", os.O_RDWR | os.O_CLOEXEC)
+
+
+def take_stdio(stdio: tuple[int, int, int] | None, credentials: Credentials, null_fd: int) -> None:
+    """Put the descriptors of `stdio`, or those that were inherited, on 0, 1 and 2.
+
+    The container's own null device stands in for the host's, whose owner and mode its root could change.
+    """
     for target, fd in enumerate(stdio or (0, 1, 2)):
         # The command may open /dev/stdout again under its own user. Only pipes: anything else is
         # somebody else's file, and /dev/null is the host's.
-        if credentials.uid and is_pipe(fd):
+        if null_fd >= 0 and is_null(fd):
+            fd = null_fd
+        elif credentials.uid and is_pipe(fd):
             give_pipe(fd, credentials.uid)
         if fd != target:
             os.dup2(fd, target)
@@ -334,22 +349,25 @@ def seal_root(root: Rootfs, spec: Spec) -> None:
         set_attributes(root.fd, sc.MOUNT_ATTR_RDONLY, 0)
 
 
-def pivot_into(root: Rootfs) -> None:
+def enter_root(root: Rootfs, own_namespaces: int) -> None:
     """Make the new root the root, and let go of the host's (pivot_root(2), "pivot_root(".", ".")")."""
     os.fchdir(root.fd)
+    if not own_namespaces & sc.CLONE_NEWNS:
+        os.chroot(".")
+        return
     sc.pivot_root(".", ".")
     # The old root now lies on top of the new one; detached, nothing leads to the host any more.
     sc.umount2(".", sc.MNT_DETACH)
     os.chdir("/")
 
 
-def propagate_root(spec: Spec) -> None:
+def propagate_root(spec: Spec, own_namespaces: int) -> None:
     """Set the propagation of the container's root, which is private as it is (spec: linux.rootfsPropagation).
 
     Behind pivot_root, so that it is this one mount's and never that of a mount of the host's.
     """
     word = spec.get("linux", {}).get("rootfsPropagation", "")
-    if word not in ("", "private", "rprivate"):
+    if word not in ("", "private", "rprivate") and own_namespaces & sc.CLONE_NEWNS:
         sc.mount(None, "/", None, _PROPAGATION[word], None)
 
 

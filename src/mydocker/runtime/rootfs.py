@@ -1,109 +1,39 @@
-"""The root file system of a container: what is mounted where, decided first, then done in order.
+"""The root file system of a container as a descriptor, and the ways to mount on it by descriptor only.
 
-`plan_rootfs` turns a runtime spec into a list of operations, without touching anything. `apply` of
-each operation works on a `Rootfs`: the mounted, not yet pivoted root as a descriptor. No operation
-joins a path of the container to a path of the host: targets are opened with openat2(RESOLVE_IN_ROOT),
-made below descriptors, and mounted by descriptor (move_mount with empty paths), so a symbolic link
-swapped in by another container that shares a volume leads nowhere but inside (CVE-2021-30465,
-CVE-2024-45310, CVE-2025-31133, CVE-2025-52565).
+`Rootfs` is the mounted, not yet pivoted root. No path of the container is ever joined to a path of the host:
+targets are opened with openat2(RESOLVE_IN_ROOT), made below descriptors, and mounted by descriptor (move_mount with
+empty paths), so a symbolic link swapped in by another container that shares a volume leads nowhere but inside
+(CVE-2021-30465, CVE-2024-45310, CVE-2025-31133, CVE-2025-52565). What is mounted where is decided in mounts.py.
 
-Sources: runtime-spec config.md "Mounts", config-linux.md "Default Filesystems"; mount_setattr(2), fsopen(2).
+Sources: mount_setattr(2), fsopen(2), open_tree(2), pivot_root(2).
 """
 from __future__ import annotations
 
 import errno
 import os
-import stat
 
-from mydocker.base.errors import Denied, RuntimeFailed, Unsupported
-from mydocker.base.record import Record
+from mydocker.base import files
+from mydocker.base.errors import RuntimeFailed
 from mydocker.linux import syscalls as sc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mydocker.oci.runtime_spec import Device, Mount, Spec
+    from mydocker.oci.runtime_spec import Mount
 
 #: Between lower directories in our own `lowerdir=` option: a byte that no path of the engine's holds.
 LOWER_SEPARATOR = "\n"
 
 _IN_ROOT = sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_MAGICLINKS
 _PATH_DIR = sc.O_PATH | os.O_DIRECTORY
-
-#: option -> (attributes to set, attributes to clear)
-_ATTRIBUTES: dict[str, tuple[int, int]] = {
-    "ro": (sc.MOUNT_ATTR_RDONLY, 0), "rw": (0, sc.MOUNT_ATTR_RDONLY),
-    "nosuid": (sc.MOUNT_ATTR_NOSUID, 0), "suid": (0, sc.MOUNT_ATTR_NOSUID),
-    "nodev": (sc.MOUNT_ATTR_NODEV, 0), "dev": (0, sc.MOUNT_ATTR_NODEV),
-    "noexec": (sc.MOUNT_ATTR_NOEXEC, 0), "exec": (0, sc.MOUNT_ATTR_NOEXEC),
-    "nodiratime": (sc.MOUNT_ATTR_NODIRATIME, 0), "diratime": (0, sc.MOUNT_ATTR_NODIRATIME),
-    "noatime": (sc.MOUNT_ATTR_NOATIME, sc.MOUNT_ATTR__ATIME), "atime": (0, sc.MOUNT_ATTR__ATIME),
-    "relatime": (sc.MOUNT_ATTR_RELATIME, sc.MOUNT_ATTR__ATIME), "norelatime": (0, sc.MOUNT_ATTR__ATIME),
-    "strictatime": (sc.MOUNT_ATTR_STRICTATIME, sc.MOUNT_ATTR__ATIME), "nostrictatime": (0, sc.MOUNT_ATTR__ATIME),
-    "nosymfollow": (sc.MOUNT_ATTR_NOSYMFOLLOW, 0), "symfollow": (0, sc.MOUNT_ATTR_NOSYMFOLLOW),
-    "defaults": (0, 0),
-}
-_PROPAGATION: dict[str, tuple[int, bool]] = {
-    "private": (sc.MS_PRIVATE, False), "rprivate": (sc.MS_PRIVATE, True),
-    "slave": (sc.MS_SLAVE, False), "rslave": (sc.MS_SLAVE, True),
-    "shared": (sc.MS_SHARED, False), "rshared": (sc.MS_SHARED, True),
-    "unbindable": (sc.MS_UNBINDABLE, False), "runbindable": (sc.MS_UNBINDABLE, True),
-}
-
-#: Every option word that is not handed to the file system.
-MOUNT_OPTIONS = (*_ATTRIBUTES, *(f"r{word}" for word in _ATTRIBUTES if word != "defaults"), *_PROPAGATION, "bind", "rbind")
-
-DEFAULT_DEVICES: tuple[tuple[str, int, int], ...] = (
-    ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
-)
-_DEV_LINKS: tuple[tuple[str, str], ...] = (
-    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"), ("ptmx", "pts/ptmx"),
-)
-
-
-class MountOptions(Record):
-    """A mount's option words, sorted by what consumes them."""
-
-    set: int = 0
-    clear: int = 0
-    recursive_set: int = 0
-    recursive_clear: int = 0
-    propagation: tuple[tuple[int, bool], ...] = ()
-    bind: bool = False
-    recursive: bool = False
-    data: tuple[str, ...] = ()
-
-
-def parse_mount_options(options: list[str] | tuple[str, ...]) -> MountOptions:
-    """Sort a runtime spec's mount options; what is not known goes to the file system as data."""
-    set_, clear, rset, rclear = 0, 0, 0, 0
-    propagation: list[tuple[int, bool]] = []
-    data: list[str] = []
-    bind = recursive = False
-    for word in options:
-        if word in _ATTRIBUTES:
-            on, off = _ATTRIBUTES[word]
-            set_, clear = (set_ & ~off) | on, (clear & ~on) | off
-        elif word in ("bind", "rbind"):
-            bind, recursive = True, recursive or word == "rbind"
-        elif word in _PROPAGATION:
-            propagation.append(_PROPAGATION[word])
-        elif word[:1] == "r" and word[1:] in _ATTRIBUTES:
-            on, off = _ATTRIBUTES[word[1:]]
-            rset, rclear = (rset & ~off) | on, (rclear & ~on) | off
-        else:
-            data.append(word)
-    return MountOptions(
-        set=set_, clear=clear, recursive_set=rset, recursive_clear=rclear,
-        propagation=tuple(propagation), bind=bind, recursive=recursive, data=tuple(data),
-    )
+#: What one FSCONFIG_SET_STRING takes, its zero byte included (fs/fsopen.c).
+MAX_FSCONFIG_BYTES = 256
 
 
 class Rootfs:
     """The container's root as a descriptor, between its mount and pivot_root.
 
     `fd` is an O_PATH directory in the container's own mount namespace; `null_fd` is the container's
-    /dev/null once `MakeDevices` made it (masks are taken from it, never looked up by path).
+    /dev/null once devices.py made or found it, else -1 (masks are taken from it, never looked up by path).
     """
 
     __slots__ = ("fd", "null_fd")
@@ -112,14 +42,18 @@ class Rootfs:
         self.fd = fd
         self.null_fd = -1
 
-    def open(self, path: str, flags: int = sc.O_PATH) -> int:
+    def open(self, path: str, flags: int = sc.O_PATH, *, no_symlinks: bool = False) -> int:
         """Open a path as the container would see it. Raises OSError. The caller closes it."""
-        return sc.openat2(self.fd, path, flags, 0, _IN_ROOT)
+        return sc.openat2(self.fd, path, flags, 0, _IN_ROOT | (sc.RESOLVE_NO_SYMLINKS if no_symlinks else 0))
 
-    def ensure(self, path: str, *, directory: bool) -> int:
-        """Open a mount target (O_PATH), making it and its parents where missing. The caller closes it."""
+    def ensure(self, path: str, *, directory: bool, no_symlinks: bool = False) -> int:
+        """Open a mount target (O_PATH), making it and its parents where missing. The caller closes it.
+
+        With `no_symlinks` a symbolic link anywhere on the way is an error (ELOOP).
+        """
+        flags = _PATH_DIR if directory else sc.O_PATH
         try:
-            return self.open(path, _PATH_DIR if directory else sc.O_PATH)
+            return self.open(path, flags, no_symlinks=no_symlinks)
         except FileNotFoundError:
             pass
         names = [name for name in path.split("/") if name not in ("", ".")]
@@ -132,7 +66,7 @@ class Rootfs:
             return _make_file_at(parent, names[-1])
         except FileExistsError:
             # A dangling symbolic link, or somebody was faster: resolve it inside the root, or fail.
-            return self.open(path, _PATH_DIR if directory else sc.O_PATH)
+            return self.open(path, flags, no_symlinks=no_symlinks)
         finally:
             os.close(parent)
 
@@ -144,6 +78,11 @@ class Rootfs:
             except FileNotFoundError:
                 try:
                     following = _make_directory_at(current, name)
+                except FileExistsError:
+                    # Made by another container that shares this directory, or a dangling link, which fails.
+                    os.close(current)
+                    current = self.open("/".join(names[:depth]), _PATH_DIR)
+                    continue
                 except BaseException:
                     os.close(current)
                     raise
@@ -218,6 +157,11 @@ def open_bind(source: str, *, recursive: bool) -> int:
         return os.dup(int(source.removeprefix("/proc/self/fd/")))
 
 
+def mount_classic(target_fd: int, fstype: str, source: str, flags: int, data: tuple[str, ...]) -> None:
+    """Mount a new file system by mount(2) onto a target: for options that are too long for fsconfig(2)."""
+    sc.mount(source or None, f"/proc/self/fd/{target_fd}", fstype, flags, ",".join(data) or None)
+
+
 def clone_fd(fd: int, *, recursive: bool = False) -> int:
     """Return a detached copy of the mount that a descriptor is on, rooted at the descriptor."""
     flags = sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | sc.AT_EMPTY_PATH | (sc.AT_RECURSIVE if recursive else 0)
@@ -231,195 +175,6 @@ def set_attributes(fd: int, set_: int, clear: int, *, recursive: bool = False, p
         sc.mount_setattr(fd, "", flags, set_, clear, propagation, 0)
 
 
-class MountFilesystem(Record):
-    """Mount a new instance of a file system."""
-
-    destination: str
-    fstype: str
-    source: str
-    options: MountOptions
-
-    def apply(self, root: Rootfs) -> None:
-        """Mount it. /proc and /sys must not be symbolic links (CVE-2019-19921, CVE-2023-27561)."""
-        target = root.ensure(self.destination, directory=True)
-        if self.fstype in ("proc", "sysfs"):
-            _refuse_symlink(root, self.destination)
-        mount = open_filesystem(self.fstype, self.source, self.options.data, self.options.set)
-        _propagate(mount, self.options)
-        attach(mount, target)
-
-
-class BindMount(Record):
-    """Show a directory or file of the host inside the container."""
-
-    destination: str
-    source: str
-    options: MountOptions
-
-    def apply(self, root: Rootfs) -> None:
-        """Bind it; attributes are set on the detached copy, so there is no moment without them."""
-        options = self.options
-        mount = open_bind(self.source, recursive=options.recursive)
-        try:
-            is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
-            target = root.ensure(self.destination, directory=is_directory)
-        except BaseException:
-            os.close(mount)
-            raise
-        set_attributes(mount, options.set, options.clear)
-        set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
-        _propagate(mount, options)
-        attach(mount, target)
-
-
-class MountCgroup(Record):
-    """Mount the cgroup view of the container's cgroup namespace: v2, or one tmpfs with each v1 hierarchy."""
-
-    destination: str
-    options: MountOptions
-    v1_hierarchies: tuple[str, ...] = ()
-    has_v2: bool = True
-
-    def apply(self, root: Rootfs) -> None:
-        """Mount it, read-only when the options say so."""
-        if not self.v1_hierarchies:
-            target = root.ensure(self.destination, directory=True)
-            attach(open_filesystem("cgroup2", "cgroup", (), self.options.set), target)
-            return
-        outside = self.options.set & ~sc.MOUNT_ATTR_RDONLY
-        target = root.ensure(self.destination, directory=True)
-        attach(open_filesystem("tmpfs", "tmpfs", ("mode=755",), outside), target)
-        for name in self.v1_hierarchies:
-            target = root.ensure(f"{self.destination}/{name.removeprefix('name=')}", directory=True)
-            data = ("none", name) if name.startswith("name=") else tuple(name.split(","))
-            attach(open_filesystem("cgroup", "cgroup", data, self.options.set), target)
-        if self.has_v2:
-            target = root.ensure(f"{self.destination}/unified", directory=True)
-            attach(open_filesystem("cgroup2", "cgroup", (), self.options.set), target)
-        if self.options.set & sc.MOUNT_ATTR_RDONLY:
-            fd = root.open(self.destination, _PATH_DIR)
-            set_attributes(fd, sc.MOUNT_ATTR_RDONLY, 0)
-            os.close(fd)
-
-
-class MakeDevices(Record):
-    """Make the default devices and links in /dev, and those that the spec lists."""
-
-    devices: tuple[Device, ...] = ()
-
-    def apply(self, root: Rootfs) -> None:
-        """Make them below a descriptor of /dev; a rootfs whose /dev is a link cannot lead outside."""
-        dev = root.ensure("/dev", directory=True)
-        try:
-            for name, major, minor in DEFAULT_DEVICES:
-                _make_device(dev, name, stat.S_IFCHR | 0o666, major, minor)
-            for name, target in _DEV_LINKS:
-                try:
-                    os.symlink(target, name, dir_fd=dev)
-                except FileExistsError:
-                    continue  # a rootfs without a tmpfs on /dev may bring its own
-            root.null_fd = os.open("null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
-        finally:
-            os.close(dev)
-        _check_null(root.null_fd)
-
-
-def _make_device(dev_fd: int, name: str, mode: int, major: int, minor: int) -> None:
-    try:
-        os.mknod(name, mode, os.makedev(major, minor), dir_fd=dev_fd)
-    except FileExistsError:
-        return
-    os.chmod(name, stat.S_IMODE(mode), dir_fd=dev_fd)  # mknod minded the umask
-
-
-def _check_null(fd: int) -> None:
-    """Refuse a /dev/null that is not the device 1:3 (CVE-2025-31133)."""
-    status = os.fstat(fd)
-    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != os.makedev(1, 3):
-        raise Denied("mask paths: the container's /dev/null is not the null device")
-
-
-class MaskPath(Record):
-    """Hide a path: an empty read-only directory over a directory, /dev/null over anything else."""
-
-    path: str
-
-    def apply(self, root: Rootfs) -> None:
-        """Hide it; what does not exist needs no hiding."""
-        try:
-            target = root.open(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if stat.S_ISDIR(os.fstat(target).st_mode):
-            mount = open_filesystem("tmpfs", "tmpfs", ("size=0k", "nr_inodes=2", "mode=755"), sc.MOUNT_ATTR_RDONLY)
-        else:
-            mount = clone_fd(root.null_fd)
-            # Read-only: otherwise chmod of the masked path would change the container's /dev/null.
-            set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0)
-        attach(mount, target)
-
-
-class ReadonlyPath(Record):
-    """Make a path read-only by a bind of itself."""
-
-    path: str
-
-    def apply(self, root: Rootfs) -> None:
-        """Bind it read-only; what does not exist is left alone."""
-        try:
-            target = root.open(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        mount = clone_fd(target, recursive=True)
-        set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0, recursive=True)
-        attach(mount, target)
-
-
-def _refuse_symlink(root: Rootfs, path: str) -> None:
-    try:
-        os.close(sc.openat2(root.fd, path, _PATH_DIR, 0, _IN_ROOT | sc.RESOLVE_NO_SYMLINKS))
-    except OSError as error:
-        raise Denied(f"mount on {path}: it is a symbolic link in the root file system") from error
-
-
-def _propagate(mount_fd: int, options: MountOptions) -> None:
-    for propagation, recursive in options.propagation:
-        set_attributes(mount_fd, 0, 0, recursive=recursive, propagation=propagation)
-
-
-Operation = MountFilesystem | BindMount | MountCgroup | MakeDevices | MaskPath | ReadonlyPath
-
-
-def plan_rootfs(spec: Spec, *, v1_hierarchies: tuple[str, ...] = (), has_v2: bool = True) -> list[Operation]:
-    """Return the operations that fill a container's mounted root, in order. Pure.
-
-    `v1_hierarchies` are the cgroup v1 hierarchies of this machine by their mount options. Raises
-    Unsupported for a mount that cannot be made here.
-    """
-    operations: list[Operation] = [
-        plan_mount(mount, v1_hierarchies, has_v2) for mount in spec.get("mounts", ())
-    ]
-    linux = spec.get("linux", {})
-    operations.append(MakeDevices(devices=tuple(linux.get("devices", ()))))
-    operations += [ReadonlyPath(path=path) for path in linux.get("readonlyPaths", ())]
-    operations += [MaskPath(path=path) for path in linux.get("maskedPaths", ())]
-    return operations
-
-
-def plan_mount(mount: Mount, v1_hierarchies: tuple[str, ...] = (), has_v2: bool = True) -> Operation:
-    """Return the operation for one entry of the spec's `mounts`. Raises Unsupported."""
-    destination = mount["destination"]
-    options = parse_mount_options(mount.get("options", ()))
-    fstype = mount.get("type", "")
-    if options.bind or fstype in ("bind", "rbind"):
-        return BindMount(destination=destination, source=mount.get("source", ""), options=options)
-    if fstype in ("cgroup", "cgroup2"):
-        return MountCgroup(destination=destination, options=options, v1_hierarchies=v1_hierarchies, has_v2=has_v2)
-    if not fstype:
-        raise Unsupported(f"mount on {destination}: it has neither a type nor bind among its options")
-    return MountFilesystem(destination=destination, fstype=fstype, source=mount.get("source", fstype), options=options)
-
-
 def mount_root(root_path: str, root_mount: Mount | None) -> int:
     """Mount the container's root on `root_path` and return it as an O_PATH descriptor.
 
@@ -429,10 +184,33 @@ def mount_root(root_path: str, root_mount: Mount | None) -> int:
     """
     if root_mount is None:
         target = os.open(root_path, _PATH_DIR | os.O_CLOEXEC)
-        attach(clone_fd(target, recursive=True), target)
+        mount = clone_fd(target, recursive=True)
+        # What the host mounts below the bundle later is not for the container to see.
+        set_attributes(mount, 0, 0, propagation=sc.MS_PRIVATE)
+        attach(mount, target)
     else:
         mount_overlay(root_path, root_mount.get("options", ()))
     return os.open(root_path, _PATH_DIR | os.O_CLOEXEC)
+
+
+def find_mount_point(path: str) -> str:
+    """Return the mount point that an absolute path without symbolic links lies on. Raises OSError."""
+    points = [line.split(b" ", 5)[4] for line in files.read_bytes("/proc/self/mountinfo").splitlines()]
+    # Only these four are escaped (proc_pid_mountinfo(5)); unescaped, the longest one that the path begins with is it.
+    names = {os.fsdecode(point.replace(b"\\040", b" ").replace(b"\\011", b"\t").replace(b"\\012", b"\n").replace(b"\\134", b"\\"))
+             for point in points}
+    while path not in names and path != "/":
+        path = os.path.dirname(path)
+    return path
+
+
+def unmount_root(root_path: str) -> None:
+    """Undo `mount_root`, and all that was mounted below, of a container without a mount namespace of its own."""
+    try:
+        sc.umount2(root_path, sc.MNT_DETACH | sc.UMOUNT_NOFOLLOW)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):  # not mounted, or gone with its directory
+            raise
 
 
 def mount_overlay(target: str, options: list[str] | tuple[str, ...]) -> None:

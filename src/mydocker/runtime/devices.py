@@ -1,0 +1,213 @@
+"""Device nodes of a container: the default ones, those that the spec lists, and the links of /dev.
+
+Made below a descriptor of the directory that they are in. In a user namespace mknod(2) is refused; there the host's
+nodes are bound. Where the spec binds a /dev of the host's own nothing is made, and nothing of it changed.
+
+Source: runtime-spec config-linux.md "Devices", "Default Devices", "Dev symbolic links".
+"""
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from mydocker.base.errors import Denied, InvalidRequest, RuntimeFailed
+from mydocker.base.record import Record
+from mydocker.linux import syscalls as sc
+
+from .rootfs import Rootfs, attach
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.oci.runtime_spec import Device, Spec
+
+DEFAULT_DEVICES: tuple[tuple[str, int, int], ...] = (
+    ("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0),
+)
+_LINKS: tuple[tuple[str, str], ...] = (
+    ("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+)
+_KINDS = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}
+
+
+class Node(Record):
+    """One device node: `path` from the root, `mode` with its kind; uid and gid -1 to leave them."""
+
+    path: str
+    mode: int
+    number: int = 0
+    uid: int = -1
+    gid: int = -1
+
+
+class MakeDevices(Record):
+    """Make the nodes and links. `binds` is true where the host's nodes must serve (user namespaces)."""
+
+    nodes: tuple[Node, ...]
+    binds: bool = False
+    field: str = "linux.devices"
+
+    def apply(self, root: Rootfs) -> None:
+        """Make them below descriptors; a rootfs whose /dev is a link cannot lead outside."""
+        previous = os.umask(0)  # each node's mode is said in full
+        dev = root.ensure("/dev", directory=True)
+        try:
+            for node in self.nodes:
+                if node.path.startswith("/dev/") and "/" not in node.path[5:]:
+                    self._make(root, dev, node.path[5:], node)
+                else:
+                    self._make_nested(root, node)
+            _make_links(dev)
+            root.null_fd = os.open("null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+        finally:
+            os.close(dev)
+            os.umask(previous)
+        check_null(root.null_fd)
+
+    def _make_nested(self, root: Rootfs, node: Node) -> None:
+        parent, _, name = node.path.rpartition("/")
+        directory = root.ensure(parent or "/", directory=True)
+        try:
+            self._make(root, directory, name, node)
+        finally:
+            os.close(directory)
+
+    def _make(self, root: Rootfs, directory: int, name: str, node: Node) -> None:
+        if self.binds and not stat.S_ISFIFO(node.mode):
+            bind_node(directory, name, node)
+            return
+        try:
+            os.mknod(name, node.mode, node.number, dir_fd=directory)
+        except FileExistsError:
+            _check_existing(directory, name, node)
+            return  # a rootfs with nodes of its own: theirs, as they are
+        except PermissionError:
+            bind_node(directory, name, node)  # this process is in a user namespace itself
+            return
+        if node.uid >= 0 or node.gid >= 0:
+            os.chown(name, node.uid, node.gid, dir_fd=directory, follow_symlinks=False)
+
+
+def _make_links(dev_fd: int) -> None:
+    for name, target in _LINKS:
+        try:
+            os.symlink(target, name, dir_fd=dev_fd)
+        except FileExistsError:
+            continue  # a rootfs without a tmpfs on /dev may bring its own
+    _link_ptmx(dev_fd)
+
+
+def _link_ptmx(dev_fd: int) -> None:
+    """Make /dev/ptmx lead to the container's own multiplexer, whatever the rootfs has there."""
+    try:
+        os.symlink("pts/ptmx", "ptmx", dir_fd=dev_fd)
+        return
+    except FileExistsError:
+        pass
+    try:
+        if os.readlink("ptmx", dir_fd=dev_fd) == "pts/ptmx":
+            return
+    except OSError:
+        pass  # no link: what else it is makes no difference
+    os.unlink("ptmx", dir_fd=dev_fd)
+    os.symlink("pts/ptmx", "ptmx", dir_fd=dev_fd)
+
+
+def bind_node(directory: int, name: str, node: Node) -> None:
+    """Show the host's node of the same path. Raises RuntimeFailed when the host has another one, or none, there."""
+    try:
+        source = sc.open_tree(sc.AT_FDCWD, node.path, sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | sc.AT_SYMLINK_NOFOLLOW)
+    except OSError as error:
+        raise RuntimeFailed(f"linux.devices: bind {node.path} of the host: {os.strerror(error.errno or 0)}") from error
+    status = os.fstat(source)
+    if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.mode) or status.st_rdev != node.number:
+        os.close(source)
+        raise RuntimeFailed(f"linux.devices: bind {node.path} of the host: it is another device there")
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory))
+    except FileExistsError:
+        pass
+    attach(source, os.open(name, sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+
+
+def _check_existing(directory: int, name: str, node: Node) -> None:
+    """Refuse what is no such device where the spec wants one (runtime-spec: "MUST generate an error")."""
+    status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.mode) or (
+            not stat.S_ISFIFO(node.mode) and status.st_rdev != node.number):
+        raise RuntimeFailed(f"linux.devices: make {node.path}: something else is there in the root file system")
+
+
+class FindNull(Record):
+    """Take masks from the /dev/null of the host's /dev that the spec binds; nothing is made there."""
+
+    field: str = "linux.maskedPaths"
+
+    def apply(self, root: Rootfs) -> None:
+        """Open it without following a link, and see that it is the null device."""
+        dev = root.open("/dev", sc.O_PATH | os.O_DIRECTORY)
+        try:
+            root.null_fd = os.open("null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+        except FileNotFoundError:
+            return  # whoever masks a file will miss it
+        finally:
+            os.close(dev)
+        check_null(root.null_fd)
+
+
+def check_null(fd: int) -> None:
+    """Refuse a /dev/null that is not the device 1:3 (CVE-2025-31133)."""
+    if not is_null(fd):
+        raise Denied("mask paths: the container's /dev/null is not the null device")
+
+
+def is_null(fd: int) -> bool:
+    """Tell whether a descriptor is of a null device; a closed one is not."""
+    try:
+        status = os.fstat(fd)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+        return False
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+
+
+def plan_devices(spec: Spec, *, binds: bool) -> MakeDevices | FindNull:
+    """Return how /dev is filled. Pure. Raises InvalidRequest by field."""
+    if binds_host_dev(spec):
+        return FindNull()
+    nodes = {
+        f"/dev/{name}": Node(path=f"/dev/{name}", mode=stat.S_IFCHR | 0o666, number=os.makedev(major, minor))
+        for name, major, minor in DEFAULT_DEVICES
+    }
+    for index, device in enumerate(spec.get("linux", {}).get("devices") or ()):
+        node = plan_node(device, f"linux.devices[{index}]")
+        nodes[node.path] = node
+    return MakeDevices(nodes=tuple(nodes.values()), binds=binds)
+
+
+def plan_node(device: Device, field: str) -> Node:
+    """Return the node for one entry of the spec. Raises InvalidRequest."""
+    path = "/" + "/".join(part for part in device.get("path", "").split("/") if part not in ("", "."))
+    kind = device.get("type", "")
+    if kind not in _KINDS:
+        raise InvalidRequest(f"{field}.type: {kind!r} is no kind of device", hint="c, u, b or p")
+    if path == "/" or ".." in path.split("/"):
+        raise InvalidRequest(f"{field}.path: {device.get('path')!r} cannot be a device")
+    number = 0 if kind == "p" else os.makedev(device.get("major", 0), device.get("minor", 0))
+    mode = device.get("fileMode")
+    return Node(
+        path=path, mode=_KINDS[kind] | (0o666 if mode is None else mode & 0o7777), number=number,
+        uid=device.get("uid", 0), gid=device.get("gid", 0))
+
+
+def binds_host_dev(spec: Spec) -> bool:
+    """Tell whether /dev is a bind mount: then it is somebody else's, and stays as it is."""
+    for mount in spec.get("mounts") or ():
+        if mount["destination"].rstrip("/") == "/dev":
+            options = mount.get("options") or ()
+            return mount.get("type") in ("bind", "rbind") or "bind" in options or "rbind" in options
+    return False
+
+

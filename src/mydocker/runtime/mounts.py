@@ -1,0 +1,376 @@
+"""What is mounted where in a container: decided first (`plan_rootfs`, pure), then done in order (`apply` of each).
+
+Sources: runtime-spec config.md "Mounts", config-linux.md "Default Filesystems", "Masked Paths", "Readonly Paths".
+"""
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from mydocker.base.errors import Denied, InvalidRequest, RuntimeFailed
+from mydocker.base.record import Record
+from mydocker.linux import syscalls as sc
+
+from .devices import FindNull, MakeDevices, check_null, plan_devices
+from .mountopts import MountOptions, parse_mount_options
+from .rootfs import MAX_FSCONFIG_BYTES, Rootfs, attach, clone_fd, mount_classic, open_bind, open_filesystem, set_attributes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.oci.runtime_spec import Mount, Spec
+
+_PATH_DIR = sc.O_PATH | os.O_DIRECTORY
+#: What a process in a user namespace may mount only with a namespace of that kind of its own; else the host's is bound.
+_HOST_VIEWS = {"proc": "/proc", "sysfs": "/sys", "mqueue": "/dev/mqueue"}
+#: What may be mounted inside /proc: files that lxcfs and the like stand in for.
+_PROC_FILES = frozenset(f"/proc/{name}" for name in (
+    "cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev", "sys/kernel/ns_last_pid",
+    "sys/crypto/fips_enabled",
+))
+
+
+class Surroundings(Record):
+    """What of the machine and the container's namespaces decides how mounts are made.
+
+    `cgroups` are the container's own cgroups: (name of the v1 hierarchy or "" for v2, its directory).
+    """
+
+    cgroups: tuple[tuple[str, str], ...] = ()
+    own_cgroup_namespace: bool = True
+    in_user_namespace: bool = False
+    bundle: str = ""
+
+
+class MountFilesystem(Record):
+    """Mount a new instance of a file system."""
+
+    field: str
+    destination: str
+    fstype: str
+    source: str
+    options: MountOptions
+
+    def apply(self, root: Rootfs) -> None:
+        """Mount it. The way to /proc and /sys must not be a symbolic link (CVE-2019-19921, CVE-2023-27561)."""
+        target = self._open_target(root)
+        _refuse_inside_proc(target, self.destination)
+        options = self.options
+        data = (*options.data, *self._mode_of_covered(target))
+        if any(len(option) >= MAX_FSCONFIG_BYTES for option in data):
+            mount_classic(target, self.fstype, self.source, options.ms_flags(), data)
+            os.close(target)
+            return
+        try:
+            mount = open_filesystem(self.fstype, self.source, data, options.set)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY) or self.fstype not in _HOST_VIEWS:
+                raise
+            mount = open_bind(_HOST_VIEWS[self.fstype], recursive=True)
+            set_attributes(mount, options.set, 0)
+        if options.copy_up:
+            _copy_up(root, self.destination, mount)
+        _propagate(mount, options)
+        attach(mount, target)
+
+    def _open_target(self, root: Rootfs) -> int:
+        if self.fstype not in ("proc", "sysfs"):
+            return root.ensure(self.destination, directory=True)
+        try:
+            return root.ensure(self.destination, directory=True, no_symlinks=True)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise
+            raise Denied(f"{self.field}: mount on {self.destination}: it is a symbolic link, or no directory") from error
+
+    def _mode_of_covered(self, target: int) -> tuple[str, ...]:
+        """Return the mode that a tmpfs takes over from the directory that it covers, unless told, as in runc."""
+        if self.fstype != "tmpfs" or any(option.startswith("mode=") for option in self.options.data):
+            return ()
+        return (f"mode={stat.S_IMODE(os.fstat(target).st_mode):o}",)
+
+
+def _copy_up(root: Rootfs, destination: str, mount: int) -> None:
+    from .copyup import copy_tree  # cold: imported by the creator already where a mount wants it
+
+    source = root.open(destination, os.O_RDONLY | os.O_DIRECTORY)
+    # A detached mount is reached by its own descriptor, opened again for reading.
+    target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
+    try:
+        copy_tree(source, target)
+    finally:
+        os.close(source)
+        os.close(target)
+
+
+class BindMount(Record):
+    """Show a directory or file of the host inside the container.
+
+    `source_fd` is a detached copy that the creator made, or -1: in a user namespace the source may be out of reach,
+    and ids are mapped by whoever has the rights.
+    """
+
+    field: str
+    destination: str
+    source: str
+    options: MountOptions
+    source_fd: int = -1
+
+    def apply(self, root: Rootfs) -> None:
+        """Bind it; attributes are set on the detached copy, so there is no moment without them."""
+        options = self.options
+        mount = os.dup(self.source_fd) if self.source_fd >= 0 else open_source(self)
+        try:
+            is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
+            target = root.ensure(self.destination, directory=is_directory)
+            _refuse_inside_proc(target, self.destination)
+        except BaseException:
+            os.close(mount)
+            raise
+        set_attributes(mount, options.set, options.clear)
+        set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
+        _propagate(mount, options)
+        attach(mount, target)
+
+
+def open_source(bind: BindMount) -> int:
+    """Return a detached copy of a bind's source. Raises RuntimeFailed with the field. The caller closes it."""
+    try:
+        return open_bind(bind.source, recursive=bind.options.recursive)
+    except OSError as error:
+        raise RuntimeFailed(
+            f"{bind.field}: bind source path {bind.source}: {(error.strerror or str(error)).lower()}") from error
+
+
+class Remount(Record):
+    """Change the attributes of what is mounted at a destination already, and its file system's options where not bound."""
+
+    field: str
+    destination: str
+    options: MountOptions
+
+    def apply(self, root: Rootfs) -> None:
+        """Change them, by descriptor."""
+        fd = root.open(self.destination)
+        try:
+            options = self.options
+            if options.data and not options.bind:
+                _reconfigure(fd, options.data)
+            set_attributes(fd, options.set, options.clear)
+            set_attributes(fd, options.recursive_set, options.recursive_clear, recursive=True)
+            _propagate(fd, options)
+        finally:
+            os.close(fd)
+
+
+def _reconfigure(fd: int, data: tuple[str, ...]) -> None:
+    context = sc.fspick(fd, "", sc.FSPICK_CLOEXEC | sc.FSPICK_EMPTY_PATH)
+    try:
+        for option in data:
+            key, equals, value = option.partition("=")
+            sc.fsconfig(context, sc.FSCONFIG_SET_STRING if equals else sc.FSCONFIG_SET_FLAG, key, value if equals else None, 0)
+        sc.fsconfig(context, sc.FSCONFIG_CMD_RECONFIGURE, None, None, 0)
+    finally:
+        os.close(context)
+
+
+class MountCgroup(Record):
+    """Show the container's cgroups: v2, or one tmpfs with each v1 hierarchy that it has a cgroup of its own in.
+
+    In a cgroup namespace of its own each hierarchy is mounted and begins at the container; without one, its
+    directories of v1 are bound, and v2 is shown from where the namespace begins.
+    """
+
+    field: str
+    destination: str
+    options: MountOptions
+    cgroups: tuple[tuple[str, str], ...] = ()
+    is_namespaced: bool = True
+
+    def apply(self, root: Rootfs) -> None:
+        """Mount it, read-only when the options say so."""
+        target = root.ensure(self.destination, directory=True)
+        _refuse_inside_proc(target, self.destination)
+        v1 = [(name, directory) for name, directory in self.cgroups if name]
+        if not v1:
+            attach(self._open_v2(), target)
+            return
+        attach(open_filesystem("tmpfs", "tmpfs", ("mode=755",), self.options.set & ~sc.MOUNT_ATTR_RDONLY), target)
+        for name, directory in v1:
+            self._attach(root, name.removeprefix("name="), self._open_v1(name, directory))
+        if len(v1) < len(self.cgroups):
+            self._attach(root, "unified", self._open_v2() if self.is_namespaced else self._open_v1("", self.cgroups[-1][1]))
+        fd = root.open(self.destination, _PATH_DIR)
+        try:
+            _link_controllers(fd, v1)
+            if self.options.set & sc.MOUNT_ATTR_RDONLY:
+                set_attributes(fd, sc.MOUNT_ATTR_RDONLY, 0)
+        finally:
+            os.close(fd)
+
+    def _attach(self, root: Rootfs, name: str, mount: int) -> None:
+        _propagate(mount, self.options)
+        attach(mount, root.ensure(f"{self.destination}/{name}", directory=True))
+
+    def _open_v1(self, name: str, directory: str) -> int:
+        if self.is_namespaced:
+            data = ("none", name) if name.startswith("name=") else tuple(name.split(","))
+            return open_filesystem("cgroup", "cgroup", data, self.options.set)
+        mount = open_bind(directory, recursive=False)
+        set_attributes(mount, self.options.set, 0)
+        return mount
+
+    def _open_v2(self) -> int:
+        try:
+            return open_filesystem("cgroup2", "cgroup", (), self.options.set)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY):
+                raise
+        # In a user namespace without a cgroup namespace of its own: the host's view, never writable (CVE-2023-25809).
+        mount = open_bind("/sys/fs/cgroup", recursive=True)
+        set_attributes(mount, self.options.set | sc.MOUNT_ATTR_RDONLY, 0, recursive=True)
+        return mount
+
+
+def _link_controllers(fd: int, v1: list[tuple[str, str]]) -> None:
+    """Make `cpu` lead to `cpu,cpuacct`, and so on."""
+    for name, _ in v1:
+        for controller in name.split(",") if "," in name else ():
+            os.symlink(name, controller, dir_fd=fd)
+
+
+class SealMount(Record):
+    """Make a mount read-only once everything in it is made."""
+
+    field: str
+    path: str
+
+    def apply(self, root: Rootfs) -> None:
+        """Set the attribute, by descriptor."""
+        fd = root.open(self.path, _PATH_DIR)
+        try:
+            set_attributes(fd, sc.MOUNT_ATTR_RDONLY, 0)
+        finally:
+            os.close(fd)
+
+
+class MaskPath(Record):
+    """Hide a path: an empty read-only directory over a directory, /dev/null over anything else."""
+
+    field: str
+    path: str
+
+    def apply(self, root: Rootfs) -> None:
+        """Hide it; what does not exist needs no hiding."""
+        try:
+            target = root.open(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        if stat.S_ISDIR(os.fstat(target).st_mode):
+            mount = open_filesystem("tmpfs", "tmpfs", ("size=0k", "nr_inodes=2", "mode=755"), sc.MOUNT_ATTR_RDONLY)
+        else:
+            mount = clone_fd(_open_null(root))
+            # Read-only: otherwise chmod of the masked path would change the container's /dev/null.
+            set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0)
+        attach(mount, target)
+
+
+def _open_null(root: Rootfs) -> int:
+    if root.null_fd < 0:
+        root.null_fd = os.open("/dev/null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # the host's, still in view
+        check_null(root.null_fd)
+    return root.null_fd
+
+
+class ReadonlyPath(Record):
+    """Make a path read-only by a bind of itself."""
+
+    field: str
+    path: str
+
+    def apply(self, root: Rootfs) -> None:
+        """Bind it read-only; what does not exist is left alone."""
+        try:
+            target = root.open(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        mount = clone_fd(target, recursive=True)
+        set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0, recursive=True)
+        attach(mount, target)
+
+
+def _refuse_inside_proc(target: int, destination: str) -> None:
+    """Refuse to mount below /proc, by the target's file system and not by its name, but for files that are made for it.
+
+    What writes to /proc later (labels, this runtime) would write to what was mounted there (CVE-2019-16884).
+    """
+    if sc.fstatfs_type(target) == sc.PROC_SUPER_MAGIC and destination not in _PROC_FILES:
+        os.close(target)
+        raise Denied(f"mount on {destination}: it is inside of /proc")
+
+
+def _propagate(mount_fd: int, options: MountOptions) -> None:
+    for propagation, recursive in options.propagation:
+        set_attributes(mount_fd, 0, 0, recursive=recursive, propagation=propagation)
+
+
+Operation = (
+    MountFilesystem | BindMount | Remount | MountCgroup | SealMount | MakeDevices | FindNull | MaskPath | ReadonlyPath
+)
+
+
+def plan_rootfs(spec: Spec, around: Surroundings) -> list[Operation]:
+    """Return the operations that fill a container's mounted root, in order. Pure. Raises InvalidRequest by field."""
+    operations: list[Operation] = []
+    seals: list[Operation] = []
+    for index, mount in enumerate(spec.get("mounts") or ()):
+        operation = plan_mount(mount, f"mounts[{index}]", around)
+        options = operation.options
+        if operation.destination == "/dev" and isinstance(operation, MountFilesystem) and options.set & sc.MOUNT_ATTR_RDONLY:
+            # Read-only from the start, nothing could be made in it.
+            seals = [SealMount(field=operation.field, path="/dev")]
+            operation = operation.replace(options=options.replace(set=options.set & ~sc.MOUNT_ATTR_RDONLY))
+        operations.append(operation)
+    linux = spec.get("linux", {})
+    operations.append(plan_devices(spec, binds=around.in_user_namespace))
+    operations += [ReadonlyPath(field="linux.readonlyPaths", path=path) for path in linux.get("readonlyPaths") or ()]
+    operations += [MaskPath(field="linux.maskedPaths", path=path) for path in linux.get("maskedPaths") or ()]
+    return operations + seals
+
+
+def plan_mount(
+    mount: Mount, field: str, around: Surroundings
+) -> MountFilesystem | BindMount | Remount | MountCgroup:
+    """Return the operation for one entry of the spec's `mounts`. Raises InvalidRequest by field."""
+    # "Runtimes SHOULD NOT" take a relative one, but runc does, from the root.
+    destination = "/" + "/".join(part for part in mount["destination"].split("/") if part not in ("", "."))
+    options = parse_mount_options(mount.get("options") or ())
+    fstype, source = mount.get("type") or "", mount.get("source") or ""
+    if options.remount:
+        return Remount(field=field, destination=destination, options=options)
+    if options.bind or fstype in ("bind", "rbind"):
+        if not source:
+            raise InvalidRequest(f"{field}.source: missing")
+        if not source.startswith("/") and around.bundle:
+            source = f"{around.bundle}/{source}"
+        recursive = options.recursive or fstype == "rbind"
+        return BindMount(field=field, destination=destination, source=source, options=options.replace(recursive=recursive))
+    if fstype in ("cgroup", "cgroup2"):
+        return MountCgroup(
+            field=field, destination=destination, options=options, cgroups=around.cgroups,
+            is_namespaced=around.own_cgroup_namespace)
+    if not fstype or fstype == "none":
+        raise InvalidRequest(f"{field}.type: missing, and neither bind nor remount is among the options")
+    if options.copy_up and fstype != "tmpfs":
+        raise InvalidRequest(f"{field}.options: tmpcopyup is for tmpfs, not for {fstype}")
+    return MountFilesystem(field=field, destination=destination, fstype=fstype, source=source or fstype, options=options)
+
+
+def apply_operations(root: Rootfs, operations: tuple[Operation, ...]) -> None:
+    """Do what was planned, in order. Raises RuntimeFailed with the field, and the path, of what failed."""
+    for operation in operations:
+        try:
+            operation.apply(root)
+        except OSError as error:
+            path = getattr(operation, "destination", "") or getattr(operation, "path", "") or "/dev"
+            raise RuntimeFailed(f"{operation.field}: mount on {path}: {error.strerror or error}") from error

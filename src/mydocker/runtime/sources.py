@@ -1,0 +1,73 @@
+"""Sources of bind mounts that the creator opens, before the container is cloned.
+
+In a user namespace a source may be out of the container's reach, and mapping the ids of a mount takes rights
+over its file system; the creator has both. What is opened here is a detached copy of the mount, which the
+init only has to attach.
+
+Source: open_tree(2), mount_setattr(2) "ID-mapped mounts"; runtime-spec config.md "POSIX-platform Mounts".
+"""
+from __future__ import annotations
+
+import errno
+import os
+
+from mydocker.base.errors import Denied, InvalidRequest, Unsupported
+from mydocker.base.undo import Undo
+from mydocker.linux import syscalls as sc
+
+from .idmap import open_mapped_userns
+from .mounts import BindMount, Operation, open_source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.oci.runtime_spec import IdMapping, Mount, Spec
+
+
+def open_sources(operations: list[Operation], spec: Spec, own_namespaces: int, closing: Undo) -> list[Operation]:
+    """Return the operations with their sources open, where that is for the creator to do; `closing` closes them."""
+    result = list(operations)
+    for index, mount in enumerate(spec.get("mounts") or ()):
+        operation = result[index]  # mounts come first, in their order
+        mappings = find_mappings(mount, spec, f"mounts[{index}]")
+        if not isinstance(operation, BindMount):
+            if mappings is not None:
+                raise InvalidRequest(f"mounts[{index}].uidMappings: ids are mapped for bind mounts only")
+            continue
+        # An ordinary user opens nothing here: its rights begin in the container's user namespace.
+        if mappings is None and not (own_namespaces & sc.CLONE_NEWUSER and os.geteuid() == 0):
+            continue
+        fd = open_source(operation)
+        closing.callback(os.close, fd)
+        if mappings is not None:
+            map_mount(operation, fd, *mappings)
+        result[index] = operation.replace(source_fd=fd)
+    return result
+
+
+def find_mappings(mount: Mount, spec: Spec, field: str) -> tuple[list[IdMapping], list[IdMapping]] | None:
+    """Return a mount's own mappings, or the container's where it only says idmap; None when ids are not mapped."""
+    uids, gids = mount.get("uidMappings") or [], mount.get("gidMappings") or []
+    options = mount.get("options") or ()
+    if not uids and not gids:
+        if "idmap" not in options and "ridmap" not in options:
+            return None
+        linux = spec.get("linux", {})
+        uids, gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
+    if not uids or not gids:
+        raise InvalidRequest(f"{field}.uidMappings: both uidMappings and gidMappings are needed")
+    return uids, gids
+
+
+def map_mount(bind: BindMount, fd: int, uids: list[IdMapping], gids: list[IdMapping]) -> None:
+    """Map the ids of a detached mount. Raises Unsupported, Denied, with the field."""
+    userns = open_mapped_userns(uids, gids, field=f"{bind.field}.")
+    flags = sc.AT_EMPTY_PATH | (sc.AT_RECURSIVE if bind.options.recursive_idmap else 0)
+    try:
+        sc.mount_setattr(fd, "", flags, sc.MOUNT_ATTR_IDMAP, 0, 0, userns)
+    except OSError as error:
+        message = f"{bind.field}.uidMappings: map the ids of {bind.source}: {os.strerror(error.errno or 0)}"
+        if error.errno == errno.EPERM:
+            raise Denied(message) from error
+        raise Unsupported(message, hint="the kernel (Linux 5.12) or this file system cannot; or it is mapped already") from error
+    finally:
+        os.close(userns)
