@@ -293,11 +293,11 @@ def take_stdio(stdio: tuple[int, int, int] | None, credentials: Credentials, nul
     The container's own null device stands in for the host's, whose owner and mode its root could change.
     """
     for target, fd in enumerate(stdio or (0, 1, 2)):
-        # The command may open /dev/stdout again under its own user. Only pipes: anything else is
-        # somebody else's file, and /dev/null is the host's.
         if null_fd >= 0 and is_null(fd):
             fd = null_fd
-        elif credentials.uid and is_pipe(fd):
+        elif stdio is not None and credentials.uid and is_pipe(fd):
+            # The command may open /dev/stdout again under its own user. Only pipes of ours: anything else, and
+            # whatever was inherited, is somebody else's.
             give_pipe(fd, credentials.uid)
         if fd != target:
             os.dup2(fd, target)
