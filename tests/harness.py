@@ -320,13 +320,13 @@ class Terminal:
 def cgroup_directories() -> set[str]:
     """Return the engine's cgroups of containers, in every hierarchy.
 
-    With MYDOCKER_TEST_SHARED=1 (others use this machine, too) only those without a process, which are leaks if they stay.
+    With MYDOCKER_TEST_SHARED=1 (others use this machine, too) only containers' without a process, which are leaks if they stay.
     """
     found = hierarchy()
     places = {f"{point}/mydocker" for point in (*found.v1.values(), found.v2) if point}
     directories = {entry.path for place in places if os.path.isdir(place) for entry in os.scandir(place) if entry.is_dir()}
     if os.environ.get("MYDOCKER_TEST_SHARED"):
-        return {path for path in directories if not _has_process(path)}
+        return {path for path in directories if os.path.basename(path).isdigit() and not _has_process(path)}
     return directories
 
 
