@@ -18,6 +18,7 @@ from mydocker.linux import syscalls
 from mydocker.linux.cgroup.group import can_limit_swap
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.libseccomp import Library
+from mydocker.linux.lsm import is_apparmor_enabled
 
 #: Where tests keep state: a real file system, because overlayfs takes no upper directory on some others.
 SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
@@ -175,10 +176,14 @@ _PROBES: dict[str, Callable[[], str]] = {
     "host_image": lambda: _probe_root_is_plain() or _probe_overlay("/"),
     "netns": _probe_netns,
     "host": _probe_host,
+    "apparmor": lambda: "" if is_apparmor_enabled() else "the kernel has no AppArmor",
+    "no_apparmor": lambda: "the kernel has AppArmor" if is_apparmor_enabled() else "",
     "libseccomp": _probe_libseccomp,
     "x86_64": lambda: "" if os.uname().machine == "x86_64" else f"this machine is {os.uname().machine}",
 }
-_PROGRAMS = ("busybox", "nft", "ip", "docker", "podman", "crun", "runc", "skopeo", "umoci", "gcc", "strace", "git", "mkfs.ext4")
+_PROGRAMS = (
+    "busybox", "nft", "ip", "docker", "podman", "crun", "runc", "skopeo", "umoci", "gcc", "strace", "git", "mkfs.ext4",
+    "apparmor_parser")
 
 
 def try_in_child(attempt: Callable[[], object]) -> str:

@@ -42,10 +42,11 @@ static long open_attribute(const char *path, const char *older_path) {
     return fd;
 }
 
-static void write_attribute(const struct stage *stage, long fd, const char *text, const char *field) {
+// The word is `text`; an error names `field` and `label`.
+static void write_attribute(const struct stage *stage, long fd, const char *text, const char *field, const char *label) {
     long result = fd < 0 ? fd : sys(SYS_write, fd, (long)text, length(text), 0, 0);
     if (result < 0)
-        fail(stage, "RuntimeFailed", result, field, text);
+        fail(stage, "RuntimeFailed", result, field, label);
     check(stage, sys(SYS_close, fd, 0, 0, 0, 0), field);
 }
 
@@ -53,7 +54,7 @@ static void write_profile(const struct stage *stage, long fd, const char *verb) 
     char text[PATH_BYTES];
     char *at = append(text, text + sizeof text - 1, verb);
     *append(at, text + sizeof text - 1, stage->apparmor) = 0;
-    write_attribute(stage, fd, text, "process.apparmorProfile: ");
+    write_attribute(stage, fd, text, "process.apparmorProfile: ", stage->apparmor);
 }
 
 // For the execve of the command, which is the next one.
@@ -61,7 +62,8 @@ static void label_command(const struct stage *stage) {
     if (*stage->apparmor)
         write_profile(stage, open_attribute("thread-self/attr/apparmor/exec", "thread-self/attr/exec"), "exec ");
     if (*stage->selinux)
-        write_attribute(stage, open_attribute("thread-self/attr/exec", NULL), stage->selinux, "process.selinuxLabel: ");
+        write_attribute(stage, open_attribute("thread-self/attr/exec", NULL), stage->selinux, "process.selinuxLabel: ",
+                        stage->selinux);
 }
 
 // For the small process 1 of `--init`, which executes nothing any more.
@@ -74,10 +76,10 @@ static void label_reaper(const struct stage *stage) {
 static void join_keyring(const struct stage *stage) {
     if (*stage->selinux)
         write_attribute(stage, open_attribute("thread-self/attr/keycreate", NULL), stage->selinux,
-                        "label the session keyring with process.selinuxLabel: ");
+                        "label the session keyring with process.selinuxLabel: ", stage->selinux);
     (void)sys(SYS_keyctl, JOIN_SESSION_KEYRING, 0, 0, 0, 0);
     if (*stage->selinux)
-        write_attribute(stage, open_attribute("thread-self/attr/keycreate", NULL), "\n", "reset the label of keyrings");
+        write_attribute(stage, open_attribute("thread-self/attr/keycreate", NULL), "\n", "reset the label of keyrings", "");
 }
 
 #endif

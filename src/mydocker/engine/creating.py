@@ -116,6 +116,10 @@ class Creator:
 
         The caller holds the container's lock; the stage keeps it until the start is recorded.
         """
+        if spec["process"].get("apparmorProfile"):
+            from .apparmor import ensure_profile_of  # cold: only where the kernel has AppArmor
+
+            ensure_profile_of(spec["process"])
         directory = self.store.layout.container(record.id)
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         session = LiveSession(ours)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mydocker.oci.runtime_spec import Linux, Mount, Process, Resources, Spec
 
+_APPARMOR = "/sys/module/apparmor"
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 MASKED_PATHS = (
@@ -59,6 +60,11 @@ def build_spec(config: ContainerConfig, image_config: dict[str, Any], *, contain
     }
     if config.network != "host":
         spec["hostname"] = hostname_of(config, container_id)
+    if os.path.exists(_APPARMOR):
+        from .apparmor import choose_default  # cold: only where the kernel has AppArmor
+
+        if profile := choose_default(config.isolation):
+            spec["process"]["apparmorProfile"] = profile
     if config.isolation is not None:
         from .isolation_spec import place_isolation  # cold: most containers have all defaults
 
