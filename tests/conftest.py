@@ -10,6 +10,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -128,6 +129,26 @@ def _probe_overlay(lower: str = "lower") -> str:
         shutil.rmtree(base)
 
 
+def _probe_idmapped_layers() -> str:
+    # overlayfs takes id-mapped layers since Linux 5.19; whether a file system can be mapped is its own affair.
+    from mydocker.runtime.idmap import open_mapped_userns
+
+    base = tempfile.mkdtemp(prefix="mydocker-probe-", dir=SCRATCH)
+    mappings: Any = [{"containerID": 0, "hostID": 1 << 17, "size": 1 << 16}]
+
+    def attempt() -> None:
+        userns = open_mapped_userns(mappings, mappings, field="")
+        clone = syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC
+        mount = syscalls.open_tree(syscalls.AT_FDCWD, base, clone)
+        syscalls.mount_setattr(mount, "", syscalls.AT_EMPTY_PATH, syscalls.MOUNT_ATTR_IDMAP, 0, 0, userns)
+
+    try:
+        release = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+        return try_in_child(attempt) or ("" if release >= (5, 19) else "this kernel's overlayfs takes no id-mapped layers")
+    finally:
+        os.rmdir(base)
+
+
 def _probe_netns() -> str:
     return try_in_child(lambda: syscalls.unshare(syscalls.CLONE_NEWNET))
 
@@ -175,6 +196,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     # The root file system as a lower directory: file systems can be stacked two deep only.
     "host_image": lambda: _probe_root_is_plain() or _probe_overlay("/"),
     "netns": _probe_netns,
+    "idmapped_layers": _probe_idmapped_layers,
     "host": _probe_host,
     "apparmor": lambda: "" if is_apparmor_enabled() else "the kernel has no AppArmor",
     "no_apparmor": lambda: "the kernel has AppArmor" if is_apparmor_enabled() else "",

@@ -38,7 +38,7 @@ RARE_OPTIONS = (
     _row("pid", "str", "PID namespace: private, host or container:NAME", "MODE"),
     _row("ipc", "str", "IPC namespace and /dev/shm: private, shareable, none, host or container:NAME", "MODE"),
     _row("uts", "str", "UTS namespace (host name): private, host or container:NAME", "MODE"),
-    _row("userns", "str", "User namespace: host", "MODE"),
+    _row("userns", "str", "User namespace: host, or private for user ids that nobody else has", "MODE"),
     _row("cgroupns", "str", "Cgroup namespace: private, host or container:NAME", "MODE"),
     _row("domainname", "str", "NIS domain name inside", "NAME"),
     # Finer limits

@@ -12,6 +12,7 @@ from mydocker.base.errors import InvalidRequest, Unsupported
 from mydocker.base.record import Record
 from mydocker.base.units import parse_size
 from mydocker.linux import caps
+from mydocker.runtime.plan import OWN_PROGRAM
 
 from .mounts import judge_mounts, judge_tmpfs, pairs
 from .request import RULES, flag, judge_labels, read_lines_file, whole_number, words
@@ -106,6 +107,10 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
             raise InvalidRequest(f"unknown option {name}", hint=f"options are {', '.join(option_names())}")
     isolation = Isolation(**found)
     _judge_together(isolation, values)
+    if isolation.user_mode == "private":
+        _judge_private_users(isolation, values.get("network", "none"))
+        # Mounts its root where these users can reach it: see runtime/private_users.py.
+        values["runtime"] = values.get("runtime") or OWN_PROGRAM
     if isolation != Isolation():
         values["isolation"] = isolation
 
@@ -134,6 +139,18 @@ def _judge_together(isolation: Isolation, values: Mapping[str, Any]) -> None:
     for target in targets:
         if targets.count(target) > 1 or target in volumes:
             raise InvalidRequest(f"tmpfs: two mounts would be at {target}")
+
+
+def _judge_private_users(isolation: Isolation, network: str) -> None:
+    """Refuse what takes rights over namespaces of the machine's users."""
+    if isolation.privileged:
+        raise InvalidRequest("privileged is incompatible with userns private: it means rights over the machine")
+    modes = {kind: getattr(isolation, f"{kind}_mode") for kind in ("pid", "ipc", "uts", "cgroup")}
+    shared = [kind for kind, mode in modes.items() if mode not in ("", "none", "shareable")]
+    if network == "host":
+        shared.append("network")
+    if shared:
+        raise InvalidRequest(f"userns private: cannot share the {shared[0]} namespace of others when the user ids are not theirs")
 
 
 def _judge_sysctls(isolation: Isolation, network: str) -> None:
@@ -307,16 +324,16 @@ def _mode(*modes: str) -> Callable[[Any, str], str]:
 
 
 def _user_mode(value: Any, what: str) -> str:
-    if value == "private":
-        raise Unsupported(f"{what} private: containers have the machine's user ids", hint="leave it out, and choose a --user")
-    return _mode("host", "container")(value, what)
+    return "private" if value == "private" else _mode("host", "container")(value, what)
 
 
 def _runtime(value: Any, what: str) -> str:
-    """Return the path of an OCI runtime, "" for the engine's own."""
+    """Return the path of an OCI runtime; "" for the engine's own in process, its name for it as a program."""
     name = text(value, what)
-    if name in ("", *OWN_RUNTIMES):
+    if name in ("", "mydocker"):
         return ""
+    if name == OWN_PROGRAM:
+        return name
     if "/" in name:
         places = [os.path.abspath(name)]
     else:
@@ -384,9 +401,6 @@ def _pull(value: Any, what: str) -> None:
     if value not in ("missing", "never"):
         raise InvalidRequest(f'{what}: invalid pull option: {value!r}: must be one of "always", "missing" or "never"')
 
-
-#: Names of the engine's own runtime, for `--runtime` and MYDOCKER_RUNTIME.
-OWN_RUNTIMES = ("mydocker", "mydocker-runtime")
 
 #: What docker takes and no kernel or engine heeds (any more): only the value's form is judged.
 _IGNORED: dict[str, Callable[[Any, str], Any]] = {"kernel_memory": _bytes, "pull": _pull}

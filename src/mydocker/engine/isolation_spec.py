@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from .isolation import Isolation
     from .request import ContainerConfig
 
+#: User and group ids of a container with a user namespace of its own, and how many such ranges there are below 2^31.
+_IDS, _RANGES = 1 << 16, 30_000
 _UNLIMITED = (1 << 64) - 1
 #: Directories of /dev that hold no devices of the machine (moby: daemon/pkg/oci/devices_linux.go).
 _NO_DEVICES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev"))
@@ -30,10 +32,10 @@ _NO_DEVICES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".
 _MODES = {"pid": "pid_mode", "ipc": "ipc_mode", "uts": "uts_mode", "user": "user_mode", "cgroup": "cgroup_mode"}
 
 
-def place_isolation(spec: Spec, config: ContainerConfig, isolation: Isolation) -> None:
+def place_isolation(spec: Spec, config: ContainerConfig, isolation: Isolation, *, container_id: str) -> None:
     """Change a container's default spec to what was asked for. Raises InvalidRequest (a device)."""
     place_process(spec["process"], isolation)
-    place_linux(spec["linux"], isolation)
+    place_linux(spec["linux"], isolation, container_id)
     place_resources(spec["linux"]["resources"], config, isolation)
     if isolation.uts_mode:
         spec.pop("hostname", None)
@@ -105,12 +107,17 @@ def _rlimit(name: str, soft: int, hard: int) -> Rlimit:
 # --- linux --------------------------------------------------------------------------------------------
 
 
-def place_linux(linux: Linux, isolation: Isolation) -> None:
+def place_linux(linux: Linux, isolation: Isolation, container_id: str) -> None:
     """Set namespaces, hidden paths, devices, the seccomp filter and sysctls."""
     for kind, field in _MODES.items():
         mode = getattr(isolation, field)
         if mode == "host":
             linux["namespaces"] = [namespace for namespace in linux["namespaces"] if namespace["type"] != kind]
+    if isolation.user_mode == "private":
+        base = _IDS * (2 + int(container_id) % _RANGES)
+        linux["namespaces"] = [*linux["namespaces"], {"type": "user"}]
+        linux["uidMappings"] = [{"containerID": 0, "hostID": base, "size": _IDS}]
+        linux["gidMappings"] = [{"containerID": 0, "hostID": base, "size": _IDS}]
     if isolation.privileged:
         linux["maskedPaths"], linux["readonlyPaths"] = [], []
     linux["maskedPaths"] = [*uncovered(linux["maskedPaths"], isolation), *isolation.masked]

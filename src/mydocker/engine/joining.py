@@ -12,7 +12,7 @@ import _socket
 import os
 
 from mydocker.base import files, paths
-from mydocker.base.errors import Conflict, RuntimeFailed
+from mydocker.base.errors import Conflict, RuntimeFailed, Unsupported
 from mydocker.linux import syscalls as sc
 from mydocker.linux.process import open_pidfd, wait_pidfd
 
@@ -65,6 +65,8 @@ def join_others(store: Store, record: ContainerRecord, spec: Spec) -> Spec:
         shm_fd = shared if shared >= 0 else shm_fd
     # The same as ours is the host's: that is not to be joined (and setns(2) refuses one's own user namespace).
     hosts = {kind for kind, fd in opened.items() if os.fstat(fd).st_ino == os.stat(f"/proc/self/ns/{kind}").st_ino}
+    if "user" in opened.keys() - hosts:
+        raise Unsupported("userns: the user ids of that container are its own, and the files of this one are not theirs")
     shown_spec = _with_namespaces(spec, shown, hosts)
     files.save_json(f"{store.layout.container(record.id)}/{paths.BUNDLE}/{paths.RECORD}", shown_spec)
     joined = _with_namespaces(spec, {kind: f"/proc/self/fd/{fd}" for kind, fd in opened.items()}, hosts)

@@ -68,7 +68,7 @@ def build_spec(config: ContainerConfig, image_config: dict[str, Any], *, contain
     if config.isolation is not None:
         from .isolation_spec import place_isolation  # cold: most containers have all defaults
 
-        place_isolation(spec, config, config.isolation)
+        place_isolation(spec, config, config.isolation, container_id=container_id)
     return spec
 
 

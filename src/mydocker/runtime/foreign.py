@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import sys
 from contextlib import ExitStack
 
 from mydocker.base import files, jsontext, log
@@ -28,7 +29,7 @@ from mydocker.linux.process import wait_pidfd
 from . import sync
 from .create import Created, kill_and_reap
 from .init import report_and_exit, with_home
-from .plan import REAPER_ANNOTATION, program_path
+from .plan import OWN_PROGRAM, REAPER_ANNOTATION, program_path
 from .rootfs import attach, mount_root
 from .users import resolve_user
 
@@ -64,7 +65,7 @@ class ForeignRuntime(Record):
         for name in ("rootfs", "state"):
             os.makedirs(f"{self.directory}/{name}", mode=0o700, exist_ok=True)
 
-        def work(channel: _socket.socket) -> None:
+        def work(channel: _Channel) -> None:
             self._create(channel, spec, root_mount, stdio, user, groups)
 
         return self._start_proxy(work, spec["linux"]["cgroupsPath"], [*(stdio or ()), *_named_descriptors(spec)])
@@ -77,7 +78,7 @@ class ForeignRuntime(Record):
 
         `namespaces` and `seccomp` are the runtime's own affair: it knows them from the container's spec.
         """
-        def work(channel: _socket.socket) -> None:
+        def work(channel: _Channel) -> None:
             self._exec(channel, process, init_pidfd, stdio, user, groups)
 
         return self._start_proxy(work, cgroups_path, [init_pidfd, *(stdio or ())])
@@ -92,15 +93,18 @@ class ForeignRuntime(Record):
             # The program may be gone, or know nothing of it any more: the cgroup's removal kills what there is.
             log.debug("foreign delete", container=self.container_id, error=error)
 
-    def _start_proxy(self, work: Callable[[_socket.socket], None], cgroups_path: str, keep: list[int]) -> Created:
+    def _start_proxy(self, work: Callable[[_Channel], None], cgroups_path: str, keep: list[int]) -> Created:
         with ExitStack() as undo:
             channel, inner = sync.open_pair()
             undo.callback(channel.close)
+            told, teller = sync.open_pair()
+            undo.callback(told.close)
             if os.fork() == 0:
-                channel.close()
-                self._run_proxy(work, inner, keep)
+                self._run_proxy(work, _Channel(sync=inner, teller=teller), keep)
             inner.close()
-            pid = int(sync.receive_message(channel, sync.CLONED)[0])
+            teller.close()
+            pid = _receive_pid(told, channel)
+            told.close()
             # It is our child now (or the pid file lies, and this raises), so the pid stays its own until we reap it.
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             pidfd = os.pidfd_open(pid)
@@ -111,26 +115,26 @@ class ForeignRuntime(Record):
 
     # --- in the proxy ---------------------------------------------------------------------------------
 
-    def _run_proxy(self, work: Callable[[_socket.socket], None], channel: _socket.socket, keep: list[int]) -> NoReturn:
+    def _run_proxy(self, work: Callable[[_Channel], None], channel: _Channel, keep: list[int]) -> NoReturn:
         try:
             # As long as the container is `created` this process waits: with the container's lock, for one, nobody
             # could start it.
-            _close_others([0, 1, 2, channel.fileno(), *keep])
+            _close_others([0, 1, 2, channel.sync.fileno(), channel.teller.fileno(), *keep])
             work(channel)
         except BaseException as error:
-            report_and_exit(channel, error)
+            report_and_exit(channel.sync, error)
         os._exit(0)
 
     def _create(
-        self, channel: _socket.socket, spec: Spec, root_mount: Mount, stdio: Stdio, user: str, groups: tuple[str, ...]
+        self, channel: _Channel, spec: Spec, root_mount: Mount, stdio: Stdio, user: str, groups: tuple[str, ...]
     ) -> None:
         sc.unshare(sc.CLONE_NEWNS)
         sc.mount(None, "/", None, sc.MS_PRIVATE | sc.MS_REC, None)
-        root_fd = mount_root(f"{self.directory}/rootfs", root_mount)
+        root_path, root_fd = self._mount_root(spec, root_mount)
         process = _with_user(spec["process"], root_fd, user, groups)
         os.close(root_fd)
         effective: Spec = {
-            **spec, "ociVersion": _OCI_VERSION, "process": process, "root": {**spec.get("root", {}), "path": "rootfs"}}
+            **spec, "ociVersion": _OCI_VERSION, "process": process, "root": {**spec.get("root", {}), "path": root_path}}
         _name_descriptors(effective)
         self._attach_mounts(effective)
         if spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true":
@@ -140,15 +144,15 @@ class ForeignRuntime(Record):
             with _Console(self.directory, wanted=process.get("terminal", False)) as console:
                 self._call("create", "--bundle", self.directory, *console.option, "--pid-file", f"{self.directory}/pid",
                            self.container_id, stdio=stdio)
-                self._introduce(channel, f"{self.directory}/pid", console)
-            if channel.recv(1) == sync.START:
+                channel.introduce(f"{self.directory}/pid", console)
+            if channel.sync.recv(1) == sync.START:
                 self._call("start", self.container_id)
         except BaseException:
             self.delete()
             raise
 
     def _exec(
-        self, channel: _socket.socket, process: Process, init_pidfd: int, stdio: Stdio, user: str, groups: tuple[str, ...]
+        self, channel: _Channel, process: Process, init_pidfd: int, stdio: Stdio, user: str, groups: tuple[str, ...]
     ) -> None:
         root_fd = _open_root(init_pidfd)
         process = _with_user(process, root_fd, user, groups)
@@ -161,20 +165,30 @@ class ForeignRuntime(Record):
                 # It runs at once: what it writes waits in its pipes for the monitor.
                 self._call("exec", "--detach", "--process", process_path, *console.option, "--pid-file", pid_path,
                            self.container_id, stdio=stdio)
-                self._introduce(channel, pid_path, console)
+                channel.introduce(pid_path, console)
         finally:
             for path in (process_path, pid_path):
                 if os.path.exists(path):
                     os.unlink(path)
-        channel.recv(1)
+        channel.sync.recv(1)
 
-    def _introduce(self, channel: _socket.socket, pid_path: str, console: _Console) -> None:
-        sync.send(channel, sync.CLONED + files.read_bytes(pid_path).strip())
-        if console.option:
-            master = console.receive()
-            sync.send(channel, sync.CONSOLE, master)
-            os.close(master)
-        sync.send(channel, sync.READY)
+    def _mount_root(self, spec: Spec, root_mount: Mount) -> tuple[str, int]:
+        """Mount the container's root; return its path, as the bundle has it, and a descriptor, which the caller closes."""
+        if not spec["linux"].get("uidMappings"):
+            return "rootfs", mount_root(f"{self.directory}/rootfs", root_mount)
+        from .private_users import mount_mapped_root  # cold: few containers have users of their own
+
+        path = mount_mapped_root(spec, root_mount)
+        self._give_files(spec)
+        return path, os.open(path, sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def _give_files(self, spec: Spec) -> None:
+        """Give the files that the engine made for this container (/etc/hosts and such) to the container's root."""
+        ours = os.path.dirname(self.directory)
+        root = spec["linux"]["uidMappings"][0]["hostID"], spec["linux"]["gidMappings"][0]["hostID"]
+        for mount in spec.get("mounts", ()):
+            if os.path.dirname(mount.get("source", "")) == ours:
+                os.chown(mount["source"], *root, follow_symlinks=False)
 
     def _attach_mounts(self, spec: Spec) -> None:
         """Give detached mounts, which the spec names by descriptor, a path: here, where nobody else sees it."""
@@ -207,7 +221,8 @@ class ForeignRuntime(Record):
     def _call(self, *words: str, stdio: Stdio = None) -> None:
         """Run the runtime to its end. Raises CommandNotFound, CommandNotExecutable, RuntimeFailed with its own words."""
         log_path = f"{self.directory}/log"
-        argv = [self.program, "--root", f"{self.directory}/state", "--log", log_path, "--log-format", "json", *words]
+        command = _command(self.program)
+        argv = [*command, "--root", f"{self.directory}/state", "--log", log_path, "--log-format", "json", *words]
         with ExitStack() as closing:
             if stdio is None:
                 null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -216,11 +231,49 @@ class ForeignRuntime(Record):
             if os.path.exists(log_path):
                 os.truncate(log_path, 0)
             pid = os.posix_spawn(
-                self.program, argv, _ENVIRONMENT,
+                command[0], argv, _ENVIRONMENT,
                 file_actions=[(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(stdio)])
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if code:
             raise _failure(os.path.basename(self.program), words[0], code, _last_message(log_path))
+
+
+class _Channel(Record):
+    """A proxy's ends: `sync` is the init's, which the monitor listens to; `teller` tells the pid to whoever becomes it."""
+
+    sync: _socket.socket
+    teller: _socket.socket
+
+    def introduce(self, pid_path: str, console: _Console) -> None:
+        """Say all that an init says, and then who it is.
+
+        In this order, because the process may have ended by then: what it was to say is there before the monitor looks.
+        """
+        if console.option:
+            master = console.receive()
+            sync.send(self.sync, sync.CONSOLE, master)
+            os.close(master)
+        sync.send(self.sync, sync.READY)
+        sync.send(self.teller, sync.CLONED + files.read_bytes(pid_path).strip())
+        self.teller.close()
+
+
+def _receive_pid(told: _socket.socket, channel: _socket.socket) -> int:
+    """Return the pid that a proxy tells. Raises what went wrong, which is on its other socket."""
+    try:
+        return int(sync.receive_message(told, sync.CLONED)[0])
+    except sync.PeerDied:
+        sync.receive(channel, sync.FAILED)
+        raise
+
+
+def _command(program: str) -> list[str]:
+    """Return what a runtime is called by: its path, or for our own program this interpreter."""
+    if program != OWN_PROGRAM:
+        return [program]
+    package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    code = f"import sys; sys.path.insert(0, {package_parent!r}); from mydocker.runtime.cli import entry; entry()"
+    return [sys.executable, "-IS", "-c", code]
 
 
 def _with_user(process: Process, root_fd: int, user: str, groups: tuple[str, ...]) -> Process:

@@ -22,6 +22,8 @@ _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
 _LIMIT_BYTES = 24
 _NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER = 1, 2, 4, 8, 16
+#: The name of our own runtime as a program of its own.
+OWN_PROGRAM = "mydocker-runtime"
 #: An annotation of the spec that asks for a small process 1 before the command (`--init`); `true` is its only meaning.
 REAPER_ANNOTATION = "mydocker.init"
 _SEALS = 0x1 | 0x2 | 0x4 | 0x8  # F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE

@@ -163,8 +163,9 @@ def test_namespace_modes() -> None:
         pid_mode="host", ipc_mode="shareable", uts_mode="container:a", cgroup_mode="host")
     for options in ({"pid": "x"}, {"pid": "container:"}, {"ipc": "x"}, {"uts": "none"}, {"userns": "auto"}, {"cgroupns": "x"}):
         assert "invalid mode" in refused(**options)
-    with pytest.raises(Unsupported, match="userns private"):
-        judge("image", [], {"userns": "private"})
+    assert judge("image", [], {"userns": "private"}).runtime == "mydocker-runtime"
+    for options in ({"privileged": True}, {"pid": "host"}, {"network": "host"}, {"ipc": "container:a"}):
+        assert "userns private" in refused(userns="private", **options)
     assert "conflict with a UTS namespace" in refused(uts="host", hostname="a")
     assert "conflict with a UTS namespace" in refused(uts="host", domainname="a")
 
@@ -185,6 +186,7 @@ def test_finer_limits() -> None:
 
 def test_a_runtime_is_found_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge("image", [], {"runtime": "mydocker"}).runtime == ""
+    assert judge("image", [], {"runtime": "mydocker-runtime"}).runtime == "mydocker-runtime"
     assert judge("image", [], {"runtime": "/bin/sh"}).runtime == "/bin/sh"
     assert "unknown runtime nope" in refused(runtime="nope")
     monkeypatch.setenv("MYDOCKER_RUNTIME", "/bin/sh")
