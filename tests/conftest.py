@@ -204,8 +204,9 @@ _PROBES: dict[str, Callable[[], str]] = {
     "x86_64": lambda: "" if os.uname().machine == "x86_64" else f"this machine is {os.uname().machine}",
 }
 _PROGRAMS = (
-    "busybox", "nft", "ip", "docker", "podman", "crun", "runc", "skopeo", "umoci", "gcc", "strace", "git", "mkfs.ext4",
-    "apparmor_parser")
+    "busybox", "nft", "ip", "docker", "dockerd", "containerd", "podman", "buildah", "crun", "runc", "skopeo", "umoci", "gcc",
+    "strace", "git", "mkfs.ext4", "script", "apparmor_parser",
+)
 
 
 def try_in_child(attempt: Callable[[], object]) -> str:
