@@ -12,3 +12,8 @@ def new_container_id() -> str:
 def new_unique() -> str:
     """Return 16 random hexadecimal digits, for names that must not meet."""
     return os.urandom(8).hex()
+
+
+def new_hex(digits: int) -> str:
+    """Return that many random hexadecimal digits."""
+    return os.urandom((digits + 1) // 2).hex()[:digits]

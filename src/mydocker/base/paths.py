@@ -94,6 +94,15 @@ class Layout:
         return f"{self.root}/volume"
 
     @property
+    def networks(self) -> str:
+        """The directory of networks, one file a name."""
+        return f"{self.root}/network"
+
+    def network(self, name: str) -> str:
+        """One network's file."""
+        return f"{self.root}/network/{name}.json"
+
+    @property
     def seccomp(self) -> str:
         """The cache of compiled seccomp filters."""
         return f"{self.root}/seccomp"

@@ -209,7 +209,8 @@ def add_default_route(gateway: bytes, index: int) -> Message:
     body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST, 0)
     body += attribute(_RTA_GATEWAY, gateway) + number_attribute(_RTA_OIF, index)
     return Message(
-        kind=_RTM_NEWROUTE, flags=_NLM_F_CREATE | _NLM_F_REPLACE, body=body, what=f"add the default route by {format_address(gateway)}")
+        kind=_RTM_NEWROUTE, flags=_NLM_F_CREATE | _NLM_F_REPLACE, body=body,
+        what=f"add the default route by {format_address(gateway)}")
 
 
 class Refused(OSError):
@@ -293,6 +294,19 @@ class Route:
                     raise OSError(-code, f"list by netlink: {os.strerror(-code)}")
                 yield data[at + _HEADER.size : at + length]
                 at += length + (-length % 4)
+
+    def index_of(self, name: str) -> int:
+        """Return the number of a device of the socket's namespace. Raises Refused when there is none."""
+        message = Message(
+            kind=_RTM_GETLINK, flags=0, body=_IFINFO.pack(0, 0, 0, 0, 0) + text_attribute(_IFLA_IFNAME, name),
+            what=f"find network device {name}")
+        self._socket.send(self._pack(message, 0))
+        data = self._socket.recv(65536)
+        _, kind, flags, _, _ = _HEADER.unpack_from(data)
+        if kind == _NLMSG_ERROR:
+            (code,) = struct.unpack_from("=i", data, _HEADER.size)
+            raise _refused(message, -code, _kernel_words(data, flags))
+        return _parse_link(data[_HEADER.size :]).index
 
     def links(self) -> list[Link]:
         """Return all devices of the namespace."""

@@ -1,0 +1,221 @@
+"""Bridges, and containers on them: made when somebody needs them, by netlink, in as few messages as there are waits.
+
+A bridge has 1023 ports at most. So each has a spare one from the beginning, with a cable that leads nowhere: when the
+ports are used up a second bridge is made and takes the other end of that cable, and so on. To whoever is on them
+the bridges are one network.
+
+    mb<id>     the first bridge, with the gateway's address        mb<id>.1, mb<id>.2 ... the next ones
+    mc<id>.N   the cable's end on bridge N - 1                      mc<id>.N- its end for bridge N, down until that is there
+    mv<ip>     the outer end of a container's device (ipam.py)
+
+Nothing here is written down: what the kernel has is the truth. No lock either; who comes second finds EEXIST.
+"""
+from __future__ import annotations
+
+import errno
+import os
+
+from mydocker.base import files, log
+from mydocker.base.errors import Conflict, InvalidRequest, RuntimeFailed, Unavailable
+from mydocker.linux import netlink
+from mydocker.linux.netlink import AF_INET, AF_INET6, Address, Route, device_index, format_address
+
+from . import ipam
+from .model import Endpoint, EndpointRequest, Network, Subnet
+
+_EXFULL = errno.EXFULL
+#: How many addresses may turn out to be taken before the network counts as full of others' devices.
+_MAX_CLAIMS = 70_000
+
+
+def bridge_name(network: Network, number: int) -> str:
+    """Return the name of one of a network's bridges; 0 is the first."""
+    return network.bridge if number == 0 else f"{network.bridge}.{number}"
+
+
+def ensure_bridge(route: Route, network: Network) -> int:
+    """Return the index of the first bridge, made with its addresses if it is not there. Raises RuntimeFailed."""
+    index = device_index(network.bridge)
+    if index:
+        return index
+    _make(route, netlink.new_bridge(network.bridge, mtu=network.mtu))
+    index = device_index(network.bridge)
+    for subnet in network.subnets:
+        if subnet.gateway:
+            _make(route, netlink.add_address(index, Address(
+                family=AF_INET if subnet.bits == 32 else AF_INET6, packed=subnet.gateway, prefix=subnet.prefix)))
+    _lay_cable(route, network, 0)
+    enable_forwarding(network)
+    return index
+
+
+def _make(route: Route, *messages: netlink.Message) -> None:
+    try:
+        route.request(*messages)
+    except netlink.Refused as error:
+        if error.errno != errno.EEXIST:  # somebody else makes the same
+            raise RuntimeFailed(error.args[1]) from error
+
+
+def _lay_cable(route: Route, network: Network, number: int) -> None:
+    """Give a bridge the port that a next bridge will be behind."""
+    name = f"mc{network.id[:8]}.{number + 1}"
+    # Up without a bridge at the other end: the port has no carrier, and nothing is sent there.
+    _make(route, netlink.new_veth(name, master=device_index(bridge_name(network, number)), peer=f"{name}-", mtu=network.mtu))
+
+
+def _add_bridge(route: Route, network: Network, number: int) -> int:
+    """Make one more bridge behind the last one's cable; return its index."""
+    name = bridge_name(network, number)
+    _make(route, netlink.new_bridge(name, mtu=network.mtu))
+    index = device_index(name)
+    _lay_cable(route, network, number)
+    end = device_index(f"mc{network.id[:8]}.{number}-")
+    _make(route, netlink.change_link(end, master=index), netlink.change_link(end, up=True))
+    log.debug("the bridge is full: another", network=network.name, bridge=name)
+    return index
+
+
+def enable_forwarding(network: Network) -> None:
+    """Have the machine forward packets, which is off by default. Raises RuntimeFailed."""
+    if network.internal:
+        return
+    paths = ["/proc/sys/net/ipv4/ip_forward"]
+    if network.ipv6 is not None:
+        paths.append("/proc/sys/net/ipv6/conf/all/forwarding")
+    for path in paths:
+        try:
+            if files.read_bytes(path).strip() == b"0":
+                log.debug("turn forwarding on", path=path)
+                _write(path, b"1")
+        except OSError as error:
+            raise RuntimeFailed(f"turn on forwarding ({path}): {os.strerror(error.errno or 0).lower()}") from error
+
+
+def _write(path: str, value: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        files.write_all(fd, value)
+    finally:
+        os.close(fd)
+
+
+def plug(
+    route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
+    is_default_route: bool,
+) -> Endpoint:
+    """Put a network namespace on a network: claim an address, make the device, configure it inside.
+
+    `seed` decides which address is tried first. Raises Conflict (a fixed address is in use), InvalidRequest (it is
+    none of the network's), Unavailable (none is left), RuntimeFailed.
+    """
+    ensure_bridge(route, network)
+    address = claim(route, network, request, namespace_fd, interface, seed)
+    endpoint = _endpoint(network, request, address, interface)
+    try:
+        with Route.inside(namespace_fd) as inner:
+            configure(inner, endpoint, is_default_route=is_default_route and not network.internal)
+    except netlink.Refused as error:
+        raise RuntimeFailed(error.args[1]) from error
+    return endpoint
+
+
+def claim(
+    route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str
+) -> bytes:
+    """Claim an address by making the device that is named after it; return the address."""
+    number = last_bridge(network)
+    tried = 0
+    for address in [fixed_address(request, network.ipv4)] if request.ip else ipam.candidates(network.ipv4, seed):
+        while True:
+            message = netlink.new_veth(
+                ipam.host_interface(address), master=device_index(bridge_name(network, number)), peer=interface,
+                peer_ns_fd=namespace_fd, peer_mac=request.mac or ipam.mac_of(address), mtu=network.mtu)
+            try:
+                route.request(message)
+                return address
+            except netlink.Refused as error:
+                if error.errno == _EXFULL:
+                    number += 1
+                    _add_bridge(route, network, number)
+                    continue
+                if error.errno != errno.EEXIST:
+                    raise RuntimeFailed(f"connect to network {network.name}: {error.args[1]}") from error
+                break
+        tried += 1
+        if tried >= _MAX_CLAIMS:
+            break
+    if request.ip:
+        raise Conflict(
+            f"address {request.ip} of network {network.name} is in use", hint="choose another, or let the engine choose")
+    raise Unavailable(f"network {network.name} has no free address left", hint="remove containers, or make a larger network")
+
+
+def last_bridge(network: Network) -> int:
+    """Return the number of the network's newest bridge."""
+    number = 0
+    while device_index(bridge_name(network, number + 1)):
+        number += 1
+    return number
+
+
+def fixed_address(request: EndpointRequest, subnet: Subnet) -> bytes:
+    """Return the address that was asked for. Raises InvalidRequest."""
+    try:
+        return ipam.check_address(request.ip, subnet)
+    except (ValueError, OSError):
+        raise InvalidRequest(
+            f"ip {request.ip} is no address for a container on network {request.network} ({subnet.text})") from None
+
+
+def _endpoint(network: Network, request: EndpointRequest, address: bytes, interface: str) -> Endpoint:
+    subnet, other = network.ipv4, network.ipv6
+    six = b"" if other is None else netlink.parse_address(request.ip6) if request.ip6 else ipam.pair_with(address, subnet, other)
+    return Endpoint(
+        network=network.name, network_id=network.id, interface=interface, host_interface=ipam.host_interface(address),
+        mac=request.mac or ipam.mac_of(address), ip=format_address(address), prefix=subnet.prefix,
+        gateway=format_address(subnet.gateway) if subnet.gateway else "", ip6=format_address(six) if six else "",
+        prefix6=other.prefix if other else 0, gateway6=format_address(other.gateway) if other and other.gateway else "",
+        aliases=request.aliases)
+
+
+def configure(inner: Route, endpoint: Endpoint, *, is_default_route: bool) -> None:
+    """Bring a container's device up, with its addresses and, where it is the way out, the default routes."""
+    index = inner.index_of(endpoint.interface)
+    messages = [netlink.change_link(index, up=True), netlink.add_address(index, Address(
+        family=AF_INET, packed=netlink.parse_address(endpoint.ip), prefix=endpoint.prefix))]
+    if endpoint.ip6:
+        messages.append(netlink.add_address(index, Address(
+            family=AF_INET6, packed=netlink.parse_address(endpoint.ip6), prefix=endpoint.prefix6)))
+    for gateway in (endpoint.gateway, endpoint.gateway6):
+        if gateway and is_default_route:
+            messages.append(netlink.add_default_route(netlink.parse_address(gateway), index))
+    inner.request(*messages)
+
+
+def unplug(route: Route, endpoint: Endpoint) -> None:
+    """Remove an endpoint's device; one that is gone is fine. Raises RuntimeFailed."""
+    try:
+        route.request(netlink.delete_link(endpoint.host_interface))
+    except netlink.Refused as error:
+        if error.errno != errno.ENODEV:
+            raise RuntimeFailed(error.args[1]) from error
+
+
+def remove_bridges(route: Route, network: Network) -> None:
+    """Remove a network's bridges and cables. The caller knows that nobody is on them."""
+    for number in range(last_bridge(network), -1, -1):
+        for name in (f"mc{network.id[:8]}.{number + 1}", bridge_name(network, number)):
+            if device_index(name):
+                try:
+                    route.request(netlink.delete_link(name))
+                except netlink.Refused as error:
+                    if error.errno != errno.ENODEV:
+                        raise RuntimeFailed(error.args[1]) from error
+
+
+def ports_of(route: Route, network: Network) -> list[str]:
+    """Return the names of the containers' devices on a network."""
+    links = route.links()
+    masters = {link.index for link in links if link.name == network.bridge or link.name.startswith(f"{network.bridge}.")}
+    return [link.name for link in links if link.master in masters and link.name.startswith("mv")]

@@ -1,0 +1,93 @@
+"""Addresses: which subnet a network takes, and in which order addresses are tried. Pure.
+
+No address is ever written down as taken. The host's end of a container's device is named after its IPv4 address, names are
+unique, and so *making the device is what claims the address*; when the container's network namespace dies, however it
+dies, the kernel removes the device, and the address is free. There is no list that could be wrong, and no lock.
+"""
+from __future__ import annotations
+
+import zlib
+
+from mydocker.base.errors import Unavailable
+from mydocker.linux.netlink import parse_address
+
+from .model import Subnet, parse_subnet
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+#: Where networks without a subnet of the user's get theirs: (pool, prefix of each).
+_POOLS = (("172.24.0.0/13", 16), ("10.192.0.0/11", 16), ("192.168.0.0/16", 20))
+
+
+def choose_subnet(used: Iterable[tuple[bytes, int]]) -> Subnet:
+    """Return a subnet that overlaps none of `used`: the machine's routes and addresses, and networks that exist.
+
+    Raises Unavailable when every one of the pools overlaps.
+    """
+    taken = [(int.from_bytes(packed), prefix) for packed, prefix in used if len(packed) == 4 and prefix]
+    for pool, prefix in _POOLS:
+        packed, pool_prefix = parse_subnet(pool)
+        first = int.from_bytes(packed)
+        for number in range(1 << (prefix - pool_prefix)):
+            candidate = first + (number << (32 - prefix))
+            if not any(overlap(candidate, prefix, other, length) for other, length in taken):
+                return Subnet(packed=candidate.to_bytes(4), prefix=prefix, gateway=(candidate + 1).to_bytes(4))
+    raise Unavailable("choose a subnet: every one of the pools is in use on this machine", hint="name one with --subnet")
+
+
+def choose_subnet6(network_id: str) -> Subnet:
+    """Return a unique local subnet (RFC 4193) made of the network's id, which is random."""
+    packed = b"\xfd" + bytes.fromhex(network_id[:10]) + b"\0\0"
+    packed = packed[:8].ljust(16, b"\0")
+    return Subnet(packed=packed, prefix=64, gateway=(int.from_bytes(packed) + 1).to_bytes(16))
+
+
+def overlap(one: int, one_prefix: int, other: int, other_prefix: int) -> bool:
+    """Tell whether two IPv4 subnets have an address in common."""
+    shift = 32 - min(one_prefix, other_prefix)
+    return one >> shift == other >> shift
+
+
+def candidates(subnet: Subnet, seed: str) -> Iterator[bytes]:
+    """Yield every address that a container may get, once, from a place that depends on `seed` on.
+
+    Not the lowest first: starts at the same time would all try the same one, and a neighbour's address would be given
+    to somebody else while its peers still remember the hardware address.
+    """
+    packed, prefix = (subnet.range_packed, subnet.range_prefix) if subnet.range_packed else (subnet.packed, subnet.prefix)
+    base, size = int.from_bytes(packed), 1 << (subnet.bits - prefix)
+    network, gateway = int.from_bytes(subnet.packed), int.from_bytes(subnet.gateway) if subnet.gateway else -1
+    last = network + (1 << (subnet.bits - subnet.prefix)) - 1
+    # /31 and /32 have neither the network's own address nor one for all (RFC 3021).
+    special = (network, last) if subnet.prefix < subnet.bits - 1 else ()
+    start = zlib.crc32(seed.encode()) % size
+    for step in range(size):
+        address = base + (start + step) % size
+        if address != gateway and address not in special:
+            yield address.to_bytes(len(subnet.packed))
+
+
+def pair_with(address: bytes, subnet: Subnet, other: Subnet) -> bytes:
+    """Return the IPv6 address that goes with an IPv4 one: the same number in the other subnet, so that one claim claims both."""
+    offset = int.from_bytes(address) - int.from_bytes(subnet.packed)
+    return (int.from_bytes(other.packed) + offset).to_bytes(16)
+
+
+def host_interface(address: bytes) -> str:
+    """Return the name of the device outside whose existence claims an IPv4 address."""
+    return f"mv{address.hex()}"
+
+
+def mac_of(address: bytes) -> str:
+    """Return the hardware address that goes with an IPv4 address: who gets the address again is the same to its neighbours."""
+    return f"02:42:{address.hex(':')}"
+
+
+def check_address(text: str, subnet: Subnet) -> bytes:
+    """Return a fixed address as bytes. Raises ValueError when it is not one that a container may have there."""
+    address = parse_address(text)
+    if not subnet.contains(address) or address in (subnet.gateway, subnet.packed):
+        raise ValueError(text)
+    return address

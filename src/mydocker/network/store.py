@@ -1,0 +1,103 @@
+"""Networks on disk: network/<name>.json, made once, never changed, removed by name.
+
+Making a name is a link(2) of a finished file, so that two commands that make the same network at the same time end with
+one of them (the default network comes to be by itself, with the first container that wants it). No lock.
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base import files, ids
+from mydocker.base.clock import now_ns
+from mydocker.base.errors import Conflict, NotFound
+from mydocker.linux.netlink import Route
+
+from .ipam import choose_subnet
+from .model import DEFAULT_NETWORK, Network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from mydocker.base.paths import Layout
+
+
+class NetworkStore:
+    """The networks of one state root."""
+
+    __slots__ = ("layout",)
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def names(self) -> list[str]:
+        """Return the names of the networks that there are, sorted."""
+        found = [entry[:-5] for entry in os.listdir(self.layout.networks) if entry.endswith(".json") and entry[0] != "."]
+        return sorted(found)
+
+    def load(self, name: str) -> Network:
+        """Return a network by its exact name. Raises NotFound, Corrupt."""
+        try:
+            return Network.from_document(files.load_json(self.layout.network(name)))
+        except FileNotFoundError:
+            raise NotFound(f"no network {name}", hint="`mydocker network ls` lists those there are") from None
+
+    def find(self, reference: str) -> Network:
+        """Return a network by name, or by id or unique prefix of one. Raises NotFound, Conflict (ambiguous)."""
+        if reference in self.names():
+            return self.load(reference)
+        found = [network for network in self.all() if network.id.startswith(reference)] if reference else []
+        if len(found) > 1:
+            names = ", ".join(network.name for network in found)
+            raise Conflict(f"network {reference} is ambiguous: {names}", hint="write more of it")
+        if not found:
+            raise NotFound(f"no network {reference}", hint="`mydocker network ls` lists those there are")
+        return found[0]
+
+    def all(self) -> list[Network]:
+        """Return all networks, by name."""
+        found = []
+        for name in self.names():
+            try:
+                found.append(self.load(name))
+            except NotFound:
+                continue  # removed between the listing and the look
+        return found
+
+    def add(self, network: Network) -> None:
+        """Enter a new network. Raises Conflict when its name is in use."""
+        temporary = f"{self.layout.networks}/.{network.name}.{ids.new_unique()}"
+        files.save_json(temporary, network.to_document())
+        try:
+            os.link(temporary, self.layout.network(network.name))
+        except FileExistsError:
+            raise Conflict(f"network {network.name} exists already", hint="choose another name") from None
+        finally:
+            os.unlink(temporary)
+
+    def remove(self, name: str) -> None:
+        """Remove a network's entry; one that is not there is fine."""
+        try:
+            os.unlink(self.layout.network(name))
+        except FileNotFoundError:
+            pass
+
+    def default(self) -> Network:
+        """Return the default network, made now if this is the first time. Raises Unavailable (no free subnet)."""
+        try:
+            return self.load(DEFAULT_NETWORK)
+        except NotFound:
+            pass
+        with Route() as route:
+            subnet = choose_subnet(used_subnets(self, route))
+        network = Network(id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(subnet,), created_ns=now_ns())
+        try:
+            self.add(network)
+        except Conflict:
+            return self.load(DEFAULT_NETWORK)  # somebody was faster
+        return network
+
+
+def used_subnets(store: NetworkStore, route: Route) -> list[tuple[bytes, int]]:
+    """Return what a new network must not overlap: the machine's routes and addresses, and the other networks."""
+    found = [(entry.packed, entry.prefix) for entry in route.routes() if entry.packed]
+    found += [(address.packed, address.prefix) for _, address in route.addresses()]
+    return found + [(subnet.packed, subnet.prefix) for network in store.all() for subnet in network.subnets]
