@@ -59,6 +59,10 @@ class Creator:
             from .joining import pin_names  # cold
 
             config = pin_names(self.store, config)
+        if config.endpoints:
+            from .connecting import check_networks  # cold
+
+            check_networks(self.store.layout, config)
         resolved = self.images.resolve(config.image, config.show)
         claim = self.store.claim_id()
         with Undo() as undo:
@@ -179,7 +183,8 @@ def make_files(directory: str, config: ContainerConfig, container_id: str) -> No
     hostname = hostname_of(config, container_id)
     contents = {
         "hostname": f"{hostname}\n",
-        "hosts": _hosts(hostname) if config.network != "host" else _read_host("/etc/hosts"),
+        # On a network the name stands for the address there (connecting.py adds it).
+        "hosts": _read_host("/etc/hosts") if config.network == "host" else _hosts("" if config.endpoints else f" {hostname}"),
         "resolv.conf": _read_host("/etc/resolv.conf") if config.network == "host" else "",
     }
     for name in ETC_FILES:
@@ -194,7 +199,7 @@ def make_files(directory: str, config: ContainerConfig, container_id: str) -> No
 
 def _hosts(hostname: str) -> str:
     return (
-        f"127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+        f"127.0.0.1\tlocalhost{hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
         "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 
 

@@ -20,7 +20,7 @@ from mydocker.monitor.protocol import load_exit
 from . import recover
 from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, advance, refusal
 from .observe import gather, identity_of, observe
-from .request import parse_signal
+from .signals import parse_signal
 from .store import BROKEN_HINT, ContainerRecord, Store
 
 TYPE_CHECKING = False

@@ -15,7 +15,7 @@ from mydocker.linux import caps
 from mydocker.runtime.plan import OWN_PROGRAM
 
 from .mounts import judge_mounts, judge_tmpfs, pairs
-from .request import RULES, flag, judge_labels, read_lines_file, whole_number, words
+from .request import NETWORK_OPTIONS, RULES, flag, judge_labels, read_lines_file, whole_number, words
 from .request import text_line as text
 from .security import judge_security
 
@@ -53,6 +53,7 @@ class Isolation(Record):
     uts_mode: str = ""
     user_mode: str = ""
     cgroup_mode: str = ""
+    network_mode: str = ""
     init: bool = False
     oom_score_adj: int | None = None
     oom_kill_disable: bool = False
@@ -82,6 +83,8 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
     Raises InvalidRequest, also for a name that nobody knows.
     """
     found: dict[str, Any] = {}
+    if values["network"].startswith("container:"):
+        found["network_mode"] = values["network"]
     for name, value in options.items():
         if name in _IGNORED:
             _IGNORED[name](value, name)
@@ -117,7 +120,7 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
 
 def option_names() -> list[str]:
     """Return the keywords that `judge` takes."""
-    return sorted((*RULES, *_RULES, *_IGNORED, *_ELSEWHERE))
+    return sorted((*RULES, *NETWORK_OPTIONS, *_RULES, *_IGNORED, *_ELSEWHERE))
 
 
 def _judge_together(isolation: Isolation, values: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from mydocker.base import files, paths
 from mydocker.base.errors import Conflict, RuntimeFailed, Unsupported
 from mydocker.linux import syscalls as sc
 from mydocker.linux.process import open_pidfd, wait_pidfd
+from mydocker.runtime.namespaces import FILES
 
 from .ending import current
 from .lifecycle import PAUSED, RUNNING
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from .store import ContainerRecord, Store
 
 _CONTAINER = "container:"
-#: Kind of namespace -> field of Isolation; the kind is also its name below /proc/PID/ns.
-_FIELDS = {"pid": "pid_mode", "ipc": "ipc_mode", "uts": "uts_mode", "user": "user_mode", "cgroup": "cgroup_mode"}
+#: Kind of namespace -> field of Isolation.
+_FIELDS = {
+    "pid": "pid_mode", "ipc": "ipc_mode", "uts": "uts_mode", "user": "user_mode", "cgroup": "cgroup_mode",
+    "network": "network_mode",
+}
 _SHM = "/dev/shm"
 _TMPFS_MAGIC = 0x01021994
 
@@ -61,10 +65,10 @@ def join_others(store: Store, record: ContainerRecord, spec: Spec) -> Spec:
             continue
         other = _running(store, mode.removeprefix(_CONTAINER), record, kind)
         pid, opened[kind], shared = _open_namespace(other, kind, wants_shm=kind == "ipc")
-        shown[kind] = f"/proc/{pid}/ns/{kind}"
+        shown[kind] = f"/proc/{pid}/ns/{FILES[kind]}"
         shm_fd = shared if shared >= 0 else shm_fd
     # The same as ours is the host's: that is not to be joined (and setns(2) refuses one's own user namespace).
-    hosts = {kind for kind, fd in opened.items() if os.fstat(fd).st_ino == os.stat(f"/proc/self/ns/{kind}").st_ino}
+    hosts = {kind for kind, fd in opened.items() if os.fstat(fd).st_ino == os.stat(f"/proc/self/ns/{FILES[kind]}").st_ino}
     if "user" in opened.keys() - hosts:
         raise Unsupported("userns: the user ids of that container are its own, and the files of this one are not theirs")
     shown_spec = _with_namespaces(spec, shown, hosts)
@@ -98,7 +102,7 @@ def _open_namespace(other: ContainerRecord, kind: str, *, wants_shm: bool) -> tu
     shm_fd = -1
     try:
         try:
-            fd = os.open(f"/proc/{identity.pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"/proc/{identity.pid}/ns/{FILES[kind]}", os.O_RDONLY | os.O_CLOEXEC)
             if wants_shm:
                 mounts_fd = os.open(f"/proc/{identity.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
                 shm_fd = _borrow_shm(mounts_fd)

@@ -12,9 +12,11 @@ from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
 from mydocker.base.units import parse_duration, parse_size
 
+from .signals import parse_signal
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any, TypedDict
 
     class Options(TypedDict, total=False):
@@ -38,7 +40,11 @@ if TYPE_CHECKING:
         workdir: str
         user: str | int
         hostname: str
-        network: str
+        network: str | Sequence[str]
+        ip: str
+        ip6: str
+        mac_address: str
+        network_alias: Sequence[str]
         label: str | Iterable[str] | Mapping[str, str]
         entrypoint: str | Iterable[str]
         read_only: bool
@@ -86,6 +92,8 @@ if TYPE_CHECKING:
         label_file: str | Iterable[str]
         pull: str
 
+    from mydocker.network.model import EndpointRequest
+
     from .isolation import Isolation
 
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -95,12 +103,7 @@ CPU_PERIOD_US = 100_000
 _MAX_CPUS = 8192  # the kernel's own largest (NR_CPUS)
 DEFAULT_LOG_SIZE = 10_000_000
 DEFAULT_LOG_FILES = 3
-NETWORKS = ("none", "host")
-
-#: Signal names without SIG (signal(7), x86 and arm numbers; the same on every Linux we run on but mips, alpha, sparc).
-SIGNALS: dict[str, int] = {name: number for number, name in enumerate(
-    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG "
-    "XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(), start=1)}
+NETWORK_OPTIONS = ("network", "ip", "ip6", "mac_address", "network_alias")
 
 
 class Volume(Record):
@@ -137,6 +140,7 @@ class ContainerConfig(Record):
     user: str = ""
     hostname: str = ""
     network: str = "none"
+    endpoints: tuple[EndpointRequest, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     entrypoint: tuple[str, ...] | None = None
     read_only: bool = False
@@ -156,6 +160,7 @@ class ContainerConfig(Record):
         document = self.as_dict()
         document["volumes"] = [volume.as_dict() for volume in self.volumes]
         document["labels"] = dict(self.labels)
+        document["endpoints"] = [endpoint.as_dict() for endpoint in self.endpoints]
         document["isolation"] = self.isolation.to_document() if self.isolation else {}
         return document
 
@@ -167,8 +172,12 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
     values: dict[str, Any] = {"image": image, "argv": judge_argv(argv)}
     environment: list[str] = []
     rare: dict[str, Any] = {"runtime": os.environ["MYDOCKER_RUNTIME"]} if os.environ.get("MYDOCKER_RUNTIME") else {}
+    on_network: dict[str, Any] = {}
     for name, value in options.items():
         if value is None or name in ("detach", "env", "env_file"):
+            continue
+        if name in NETWORK_OPTIONS:
+            on_network[name] = value
             continue
         rule = RULES.get(name)
         if rule is None:
@@ -182,13 +191,24 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
     values["env"] = tuple(environment)
     _judge_log(options.get("log_opt"), values)
     values.pop("log_opt", None)
-    if rare:
+    _judge_network(on_network, values)
+    if rare or values["network"].startswith("container:"):
         from .isolation import judge_isolation  # cold: most containers ask for none of it
 
         judge_isolation(rare, values)
     config = ContainerConfig(**values)
     _judge_together(config)
     return config
+
+
+def _judge_network(options: dict[str, Any], values: dict[str, Any]) -> None:
+    mode = options.get("network", "none")
+    if len(options) <= 1 and mode in ("none", "host", ["none"], ["host"]):
+        values["network"] = mode if isinstance(mode, str) else mode[0]
+        return
+    from .endpoints import judge_endpoints  # cold: it knows addresses
+
+    judge_endpoints(options, values)
 
 
 def _judge_together(config: ContainerConfig) -> None:
@@ -262,21 +282,6 @@ def read_lines_file(path: str, what: str) -> list[str]:
         if any(letter.isspace() for letter in item.partition("=")[0]):
             raise InvalidRequest(f"{what} {path}: {item!r} has white space in its name")
     return items
-
-
-def parse_signal(value: str | int, what: str = "signal") -> int:
-    """Return the number of `TERM`, `SIGTERM`, `15`, `RTMIN+3`. Raises InvalidRequest."""
-    word = str(value).upper().removeprefix("SIG")
-    if word.isdigit() and 0 < int(word) <= 64:
-        return int(word)
-    if word in SIGNALS:
-        return SIGNALS[word]
-    base, sign, offset = (word[:5], word[5:6], word[6:]) if word.startswith("RTM") else ("", "", "")
-    if base == "RTMIN" and (not sign or (sign == "+" and offset.isdigit() and int(offset) <= 30)):
-        return 34 + int(offset or 0)
-    if base == "RTMAX" and (not sign or (sign == "-" and offset.isdigit() and int(offset) <= 30)):
-        return 64 - int(offset or 0)
-    raise InvalidRequest(f"{what} {value!r} is not a signal", hint="write such as TERM, SIGTERM or 15")
 
 
 def words(value: Any, what: str) -> list[str]:
@@ -432,12 +437,6 @@ def _hostname(value: Any, what: str) -> str:
     return text
 
 
-def _network(value: Any, what: str) -> str:
-    if value not in NETWORKS:
-        raise InvalidRequest(f"{what} {value!r} is not known", hint=f"use one of {', '.join(NETWORKS)}")
-    return str(value)
-
-
 def _entrypoint(value: Any, what: str) -> tuple[str, ...]:
     words = judge_argv([value] if isinstance(value, str) else value)
     return tuple(word for word in words if word)
@@ -489,7 +488,7 @@ RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "cpuset_mems": ("cpuset_mems", _cpu_list("/sys/devices/system/node/online")),
     "pids_limit": ("pids_limit", whole_number(-1, 4194304)),
     "volume": ("volumes", _volumes), "workdir": ("workdir", _absolute), "user": ("user", _user),
-    "hostname": ("hostname", _hostname), "network": ("network", _network), "label": ("labels", judge_labels),
+    "hostname": ("hostname", _hostname), "label": ("labels", judge_labels),
     "entrypoint": ("entrypoint", _entrypoint), "stop_signal": ("stop_signal", _signal_word),
     "stop_timeout": ("stop_timeout_s", _seconds), "show": ("show", _show), "log_opt": ("log_opt", lambda value, what: None),
 }

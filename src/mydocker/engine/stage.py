@@ -183,6 +183,8 @@ def _make_container(order: ContainerStage) -> NoReturn:
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         trace.point("cloned init")
+        if config.get("endpoints"):
+            record = connect_networks(order, record, created)
         # Written before it is true: the journal entry, which the monitor removes at READY, says so until then.
         # Fails when an impatient client has discarded the directory meanwhile: then nothing may remain.
         order.store.save(record.replace(
@@ -201,6 +203,15 @@ def _make_container(order: ContainerStage) -> NoReturn:
         _execute_monitor(
             created, directory_fd, record.id, outside, order.client, order.client_flags, arguments,
             _clean_up_argv(order.store, record.id))
+
+
+def connect_networks(order: ContainerStage, record: ContainerRecord, created: Created) -> ContainerRecord:
+    """Put the container on its networks; return its record with what came of it."""
+    from . import connecting  # cold
+
+    endpoints = connecting.connect(order.store.layout, record, created)
+    connecting.write_hosts(order.store.layout.container(record.id), endpoints, order.spec.get("hostname", record.id))
+    return record.replace(endpoints=connecting.documents(endpoints))
 
 
 def join_namespaces(order: ContainerStage) -> Spec:

@@ -67,6 +67,8 @@ class ContainerRecord(Record):
     cpu_ns: int | None = None
     memory_peak_bytes: int | None = None
     error: str = ""
+    endpoints: list[dict[str, Any]] | None = None
+    """Where it is on which network, as network/model.py Endpoint, of the last start."""
 
     def to_document(self) -> dict[str, Any]:
         """Return the record as the JSON object of config.json."""

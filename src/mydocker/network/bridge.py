@@ -37,8 +37,10 @@ def ensure_bridge(route: Route, network: Network) -> int:
     """Return the index of the first bridge, made with its addresses if it is not there. Raises RuntimeFailed."""
     index = device_index(network.bridge)
     if index:
+        enable_forwarding(network)  # somebody may have turned it off
         return index
-    _make(route, netlink.new_bridge(network.bridge, mtu=network.mtu))
+    # Without a hardware address of its own a bridge takes the lowest of its ports', which changes under its neighbours.
+    _make(route, netlink.new_bridge(network.bridge, mac=ipam.mac_of(network.ipv4.packed), mtu=network.mtu))
     index = device_index(network.bridge)
     for subnet in network.subnets:
         if subnet.gateway:

@@ -42,12 +42,16 @@ _OUTSIDE_HOOKS = ("prestart", "createRuntime")
 
 
 class Created(Record):
-    """An init in the making: `channel` is the sync socket. The holder closes `pidfd` and `channel`."""
+    """An init in the making: `channel` is the sync socket. The holder closes `pidfd` and `channel`.
+
+    `network_fd` is the network namespace that was made ahead and is now the container's, or -1; its owner closes it.
+    """
 
     pid: int
     pidfd: int
     channel: _socket.socket
     cgroup: Cgroup
+    network_fd: int = -1
 
 
 def create(
@@ -103,7 +107,7 @@ def create(
         log.debug("cloned", container=container_id, pid=pid)
         serve_init(order, pid, channel)
         undo.pop_all()
-    return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup)
+    return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup, network_fd=order.network_fd)
 
 
 def plan_init(

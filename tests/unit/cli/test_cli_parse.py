@@ -46,7 +46,7 @@ def parse(verb: str, line: str) -> Arguments:
     ("--rm=T img", {"rm": True}),
     ("--name a --name b img", {"name": "b"}),
     ("-h box img", {"hostname": "box"}),
-    ("--net host img", {"network": "host"}),
+    ("--net host img", {"network": ["host"]}),
     ("--name -d img", {"name": "-d"}),
     ("--memory-swap -1 img", {"memory_swap": "-1"}),
     ("-- img", {}),

@@ -87,7 +87,7 @@ def format_exit(container: Container) -> str:
 
 def signal_name(number: int) -> str:
     """Return `SIGKILL` for 9, or `signal 40` for what has no name."""
-    from mydocker.engine.request import SIGNALS
+    from mydocker.engine.signals import SIGNALS
 
     for name, value in SIGNALS.items():
         if value == number:

@@ -1,0 +1,84 @@
+"""Containers on networks: what a start does beside its mounts, from outside, while the init goes on inside.
+
+The stage puts the container's network namespace on its networks right after the clone and before it becomes the monitor,
+which is who says START: no command runs before its network is there. What came of it is in the record (`endpoints`);
+what the next start will ask for is in the configuration (`endpoints` of `config`).
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base import log, trace
+from mydocker.linux.netlink import Route
+from mydocker.network import bridge
+from mydocker.network.model import DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
+from mydocker.network.store import NetworkStore
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.base.paths import Layout
+    from mydocker.runtime.create import Created
+
+    from .request import ContainerConfig
+    from .store import ContainerRecord
+
+
+def check_networks(layout: Layout, config: ContainerConfig) -> None:
+    """See that the networks are there, before anything is made. Raises NotFound, Unavailable (no subnet for the default one)."""
+    store = NetworkStore(layout)
+    for request in config.endpoints:
+        load_network(store, request.network)
+
+
+def load_network(store: NetworkStore, name: str) -> Network:
+    """Return a network; the default one comes to be with the first look."""
+    return store.default() if name == DEFAULT_NETWORK else store.find(name)
+
+
+def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[Endpoint, ...]:
+    """Put a container that is being made on its networks. Raises what network/bridge.py does.
+
+    Nothing is to be undone: the devices die with the namespace.
+    """
+    requests = [EndpointRequest.from_document(item) for item in record.config.get("endpoints", ())]
+    if not requests:
+        return ()
+    store = NetworkStore(layout)
+    namespace_fd = open_namespace(created)
+    endpoints: list[Endpoint] = []
+    try:
+        with Route() as route:
+            for number, request in enumerate(requests):
+                network = load_network(store, request.network)
+                endpoints.append(bridge.plug(
+                    route, network, request, namespace_fd, f"eth{number}", f"{record.id}{number}",
+                    is_default_route=not any(endpoint.gateway for endpoint in endpoints)))
+                log.debug("connected", container=record.id, network=network.name, ip=endpoints[-1].ip)
+    finally:
+        os.close(namespace_fd)
+    trace.point("connected networks")
+    return tuple(endpoints)
+
+
+def open_namespace(created: Created) -> int:
+    """Return the container's network namespace. The init joins one that was made ahead by itself, perhaps not yet."""
+    if created.network_fd >= 0:
+        return os.dup(created.network_fd)
+    return os.open(f"/proc/{created.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def write_hosts(directory: str, endpoints: tuple[Endpoint, ...], hostname: str) -> None:
+    """Add the container's own addresses to its /etc/hosts, in place: the file may be bound into it already."""
+    lines = [f"{address}\t{hostname}\n" for endpoint in endpoints for address in (endpoint.ip, endpoint.ip6) if address]
+    fd = os.open(f"{directory}/hosts", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.write(fd, "".join(lines).encode())
+    finally:
+        os.close(fd)
+
+
+def documents(endpoints: tuple[Endpoint, ...]) -> list[dict[str, Any]]:
+    """Return endpoints for the record."""
+    return [endpoint.as_dict() for endpoint in endpoints]
