@@ -10,6 +10,9 @@ import pytest
 from fault_rig import KILLED, SLEEP, cgroup_pids, check_ps, killed_at, remove_all, settle
 from harness import Mydocker, until
 
+from mydocker import Engine
+from mydocker.base.errors import Unavailable
+
 pytestmark = [pytest.mark.needs("root", "overlay")]
 
 _SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "src")
@@ -57,6 +60,18 @@ def test_command_killed_before_it_forked_leaves_nothing(mydocker: Mydocker, busy
 def test_stage_killed_is_one_line_and_leaves_nothing(mydocker: Mydocker, busybox: str, verb: str, point: str) -> None:
     killed_at(mydocker, point, *VERBS[verb], "-name", "c", busybox, *SLEEP, code=125).one_error_line()
     assert mydocker.leftovers() == []  # without any other command
+    settle(mydocker, "")
+
+
+@pytest.mark.parametrize("point", IN_STAGE)
+def test_launcher_s_stage_killed_is_an_error_and_leaves_nothing(
+    mydocker: Mydocker, busybox: str, monkeypatch: pytest.MonkeyPatch, point: str,
+) -> None:
+    monkeypatch.setenv("MYDOCKER_TRACE", f"{point}=kill")
+    with Engine(mydocker.root) as engine:
+        for _ in range(2):  # a spare is there again
+            with pytest.raises(Unavailable):
+                engine.containers.run(busybox, SLEEP, detach=True)
     settle(mydocker, "")
 
 
