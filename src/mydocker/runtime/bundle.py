@@ -11,10 +11,11 @@ import os
 import time
 
 from mydocker.base import files, jsontext
-from mydocker.base.errors import Corrupt, InvalidRequest, NotFound
+from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
 from mydocker.linux.process import boot_id, read_start_time
+from mydocker.oci.validate import validate_spec
 
 from .cgroups import claim_cgroup, describe
 from .create import Created, create, kill_and_reap
@@ -60,16 +61,7 @@ def load_bundle(directory: str, config: str = "config.json") -> Bundle:
         text = files.read_bytes(config_path)
     except FileNotFoundError:
         raise NotFound(f"open {config_path}: no such file or directory") from None
-    spec = jsontext.loads(text, source=config_path)
-    if not isinstance(spec, dict):
-        raise Corrupt(f"read {config_path}: not an object")
-    if not spec.get("ociVersion"):
-        raise InvalidRequest(f"{config_path}: ociVersion is missing")
-    if not spec.get("process", {}).get("args"):
-        raise InvalidRequest(f"{config_path}: process.args is missing or empty")
-    if not spec.get("root", {}).get("path"):
-        raise InvalidRequest(f"{config_path}: root.path is missing")
-    return Bundle(path=path, text=text, spec=spec)  # type: ignore[arg-type]  # a document of a spec
+    return Bundle(path=path, text=text, spec=validate_spec(jsontext.loads(text, source=config_path)))
 
 
 def make(context: Context, *, wait_at_fifo: bool) -> Made:

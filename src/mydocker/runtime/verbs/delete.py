@@ -6,6 +6,7 @@ import os
 from mydocker.base.errors import Conflict, MydockerError, NotFound
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
 from mydocker.runtime.cgroups import open_cgroup
+from mydocker.runtime.rootfs import unmount_root
 from mydocker.runtime.state import STATE, StateRoot, remove_directory
 from mydocker.runtime.status import find_status, run_state_hooks
 
@@ -43,6 +44,8 @@ def delete(root: StateRoot, container_id: str, *, force: bool) -> None:
     if status != "stopped":
         end_init(state)
     remove_cgroup(state)
+    if not any(item.get("type") == "mount" for item in root.load_spec(container_id).get("linux", {}).get("namespaces") or ()):
+        unmount_root(state.rootfs)
     try:
         run_state_hooks(root, state, "poststop", "stopped")
     except MydockerError as error:

@@ -8,6 +8,7 @@ from mydocker.base.errors import Conflict, Corrupt, InvalidRequest
 from mydocker.base.undo import Undo
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import open_pidfd
+from mydocker.oci.validate import validate_process
 from mydocker.runtime.bundle import check_terminal, count_preserved, pass_listen_fds, write_pid_file
 from mydocker.runtime.cgroups import open_for_exec
 from mydocker.runtime.create import kill_and_reap
@@ -75,6 +76,7 @@ def build_process(arguments: Arguments, spec: Spec) -> Process:
         if not isinstance(process, dict) or not process.get("args"):
             raise Corrupt(f"read {arguments['process']}: not a process with args")
         process.setdefault("cwd", "/")
+        validate_process(process)
         # containerd's shim writes the terminal into the file and gives --tty besides.
         return {**process, "terminal": bool(process.get("terminal") or arguments["tty"])}  # type: ignore[typeddict-item]
     args = arguments.words[1:]
