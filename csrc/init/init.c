@@ -306,7 +306,7 @@ static void enter_cwd(const struct stage *stage) {
     char where[PATH_BYTES];
     long result = sys(SYS_chdir, (long)stage->cwd, 0, 0, 0, 0);
     if (result < 0)
-        fail(stage, "RuntimeFailed", result, "change to working directory ", stage->cwd);
+        fail(stage, "RuntimeFailed", result, "chdir to cwd ", stage->cwd);
     result = sys(SYS_getcwd, (long)where, sizeof where, 0, 0, 0);
     if (result < 0 || where[0] != '/')
         fail(stage, "Denied", -ENOENT, "change to a working directory outside of the container: ", stage->cwd);
@@ -507,7 +507,7 @@ static void fail_hook(const struct stage *stage, const char *path, long error, i
         }
     }
     *at = 0;
-    fail(stage, error == -ETIMEDOUT ? "Timeout" : "RuntimeFailed", error, "hooks.startContainer: ", text);
+    fail(stage, error == -ETIMEDOUT ? "Timeout" : "RuntimeFailed", error, "error running startContainer hook: ", text);
 }
 
 // Inside, with no more rights than the command has: a hook is the image's own program here.

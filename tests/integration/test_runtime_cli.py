@@ -220,7 +220,6 @@ def test_descriptors_are_passed_on_and_no_other_is(runtime: Runtime) -> None:
         os.close(fd)
     assert "3 -> /etc/hostname" in done.stdout
     assert "/etc/hosts\n" not in done.stdout
-    assert "3 is not open" in runtime("run", "--preserve-fds", "1", "--bundle", bundle, "c", code=1).stderr
 
 
 def test_sockets_of_socket_activation_are_passed_on(runtime: Runtime) -> None:
@@ -271,7 +270,7 @@ def test_a_failure_behind_start_is_told_on_the_containers_standard_error(runtime
 
 def test_poststart_and_poststop_hooks_are_told_the_state(runtime: Runtime) -> None:
     def hook(name: str) -> list[dict[str, object]]:
-        return [{"path": "/bin/sh", "args": ["sh", "-c", f"cat > {runtime.directory}/{name}"]}]
+        return [{"path": "/bin/sh", "args": ["sh", "-c", f"/bin/cat > {runtime.directory}/{name}"]}]
 
     bundle = runtime.bundle("sleep", "100", hooks={"poststart": hook("poststart"), "poststop": hook("poststop")})
     runtime("create", "--bundle", bundle, "c")

@@ -87,8 +87,27 @@ def pack_scheduler(scheduler: Scheduler) -> bytes:
     times = tuple(int(scheduler.get(key, 0)) for key in ("runtime", "deadline", "period"))  # type: ignore[call-overload]
     if any(times) and policy != "SCHED_DEADLINE":
         raise InvalidRequest(f"process.scheduler: runtime, deadline and period are for SCHED_DEADLINE, not for {policy}")
+    if policy == "SCHED_DEADLINE":
+        check_deadline(scheduler, *times)
     return _SCHED_ATTR.pack(
         _SCHED_ATTR.size, POLICIES[policy], flags, scheduler.get("nice", 0), scheduler.get("priority", 0), *times, 0, 0)
+
+
+def check_deadline(scheduler: Scheduler, runtime: int, deadline: int, period: int) -> None:
+    """See that the times of SCHED_DEADLINE fit each other: the kernel has EINVAL for all of it (sched(7))."""
+    what = "process.scheduler: sched_setattr: `SCHED_DEADLINE`"
+    for key in ("runtime", "deadline"):
+        if key not in scheduler:
+            raise InvalidRequest(f"{what} requires `{key}`")
+        if not scheduler[key]:
+            raise InvalidRequest(f"{what} {key} must be greater than 0")
+    for less, more in (("runtime", deadline), ("deadline", period)):
+        if more and scheduler[less] > more:  # type: ignore[literal-required]
+            over = "deadline" if less == "runtime" else "period"
+            raise InvalidRequest(f"{what} {less} ({scheduler[less]}) must be <= {over} ({more})")  # type: ignore[literal-required]
+    for key, value in (("runtime", runtime), ("deadline", deadline), ("period", period)):
+        if (value or key != "period") and not 1024 <= value < 1 << 63:
+            raise InvalidRequest(f"{what} {key} ({value}) must be between 1024 and {(1 << 63) - 1}")
 
 
 def parse_io_priority(priority: IOPriority) -> int:

@@ -19,13 +19,14 @@ from mydocker.oci.validate import validate_spec
 
 from .cgroups import claim_cgroup, describe
 from .create import Created, create, kill_and_reap
+from .descriptors import announce_listen_fds
 from .handshake import Handshake, connect_console
 from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.base.locks import DirectoryLock
-    from mydocker.oci.runtime_spec import Process, Spec
+    from mydocker.oci.runtime_spec import Spec
 
     from .cli import Context
 
@@ -70,10 +71,9 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
     With `wait_at_fifo` the init waits for `start`, else for the handshake's.
     """
     arguments = context.arguments
-    preserve_fds = count_preserved(arguments["preserve-fds"])
     bundle = load_bundle(arguments["bundle"], arguments["config"])
     process = bundle.spec["process"]
-    listen = pass_listen_fds(process)
+    listen = announce_listen_fds(process)
     wants_terminal = bool(process.get("terminal"))
     check_terminal(arguments["console-socket"], wants_terminal, detached=wait_at_fifo or arguments["detach"])
     with Undo() as undo:
@@ -84,7 +84,7 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         console_socket = connect_console(arguments["console-socket"])
         created = create(
             bundle.spec, bundle.rootfs, start_fd=open_fifo(lock.fd) if wait_at_fifo else -1,
-            console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + preserve_fds,
+            console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + arguments["preserve-fds"],
             container_id=context.id, bundle=bundle.path, seccomp_cache=context.root.seccomp_cache,
             make_cgroup=lambda: claim_cgroup(context, bundle.spec))
         undo.callback(created.cgroup.remove)
@@ -126,28 +126,6 @@ def open_fifo(directory_fd: int) -> int:
     """
     os.mkfifo(FIFO, 0o600, dir_fd=directory_fd)
     return os.open(FIFO, os.O_RDWR | os.O_CLOEXEC, dir_fd=directory_fd)
-
-
-def pass_listen_fds(process: Process) -> int:
-    """Announce the sockets that systemd, or somebody like it, passed on to this very process; return their number.
-
-    Source: sd_listen_fds(3). The container's command has pid 1 in most cases, and runc says so in all.
-    """
-    count = os.environ.get("LISTEN_FDS", "")
-    if not count.isdigit() or os.environ.get("LISTEN_PID", "") != str(os.getpid()):
-        return 0
-    process["env"] = [*process.get("env", ()), f"LISTEN_FDS={count}", "LISTEN_PID=1"]
-    return count_preserved(int(count))
-
-
-def count_preserved(count: int) -> int:
-    """Return the number of descriptors from 3 on to pass on. Raises InvalidRequest when one of them is not open."""
-    for fd in range(3, 3 + count):
-        try:
-            os.set_inheritable(fd, True)
-        except OSError:
-            raise InvalidRequest(f"pass on {count} descriptors: {fd} is not open") from None
-    return count
 
 
 def write_pid_file(path: str, pid: int) -> None:

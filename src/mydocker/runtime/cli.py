@@ -71,6 +71,10 @@ def main(words: Sequence[str]) -> int:
     verb_name = ""
     try:
         top, rest = parse_global(words)
+        if rest[:1] in (["create"], ["run"], ["exec"]):
+            from .descriptors import plug_missing
+
+            plug_missing(rest[1:])
         _log_file = open_log(top)
         if top["debug"]:
             _enable_debug(_log_file)

@@ -5,8 +5,9 @@
     startContainer            the last stage, inside, after START                                     csrc/init/init.c
     poststart, poststop       whoever starts or deletes                                               runtime/cli
 
-Each gets the state as JSON on its standard input, the environment of its own list and nothing else, no descriptor
-but the three standard ones, and its time. The first failure ends the row.
+Each gets the state as JSON on its standard input, the environment of its own list and nothing else (ours where it has
+no list, as with crun: a script without PATH finds little), no descriptor but the three standard ones, and its time. The
+first failure ends the row, but for poststop.
 
 Source: runtime-spec config.md "POSIX-platform Hooks", runtime.md "Lifecycle".
 """
@@ -49,13 +50,19 @@ def state_of(spec: Spec, *, container_id: str, status: str, pid: int, bundle: st
 
 def run_hooks(hooks: Sequence[Hook], state: Mapping[str, Any], *, kind: str) -> None:
     """Run the hooks of one kind in their order. Raises at the first that fails, Timeout when one takes too long."""
-    text = dumps(dict(state)).encode() if hooks else b""
-    for index, hook in enumerate(hooks):
-        what = f"hooks.{kind}[{index}]: {hook['path']}"
-        log.debug("hook", kind=kind, path=hook["path"])
-        env = dict(item.split("=", 1) for item in hook.get("env") or () if "=" in item)
-        run_program(
-            hook.get("args") or [hook["path"]], path=hook["path"], env=env, stdin=text, timeout_s=hook.get("timeout"), what=what)
+    for index in range(len(hooks)):
+        run_hook(hooks, index, state, kind=kind)
+
+
+def run_hook(hooks: Sequence[Hook], index: int, state: Mapping[str, Any], *, kind: str) -> None:
+    """Run one of the hooks of a kind. Raises as run_program does."""
+    hook = hooks[index]
+    log.debug("hook", kind=kind, path=hook["path"])
+    listed = hook.get("env")
+    env = dict(os.environ) if listed is None else dict(item.split("=", 1) for item in listed if "=" in item)
+    run_program(
+        hook.get("args") or [hook["path"]], path=hook["path"], env=env, stdin=dumps(dict(state)).encode(),
+        timeout_s=hook.get("timeout"), what=f"error running {kind} hook #{index}: {hook['path']}")  # runc's words
 
 
 def open_hook_files(order: InitOrder) -> tuple[int, int]:

@@ -13,12 +13,13 @@ import errno
 import os
 
 from mydocker.base import files, trace
-from mydocker.base.errors import Denied, InvalidRequest, MydockerError, RuntimeFailed
+from mydocker.base.errors import Denied, MydockerError, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 from mydocker.linux.loopback import raise_loopback
 
 from . import console, sync
+from .descriptors import pass_on
 from .devices import is_null
 from .mounts import Operation, apply_operations
 from .plan import (
@@ -405,17 +406,8 @@ def execute_last_stage(process: Process, credentials: Credentials, last: LastSta
     for fd in (plan_fd, *last.fds()):
         if fd >= 0:
             os.set_inheritable(fd, True)
-    pass_descriptors(last.preserve_fds)
+    pass_on(last.preserve_fds)
     os.execve(last_stage_fd(), ["mydocker-init", str(plan_fd)], {})
-
-
-def pass_descriptors(count: int) -> None:
-    """Let the command inherit descriptors 3 to 3 + count - 1. Raises InvalidRequest for one that is not open."""
-    for fd in range(3, 3 + count):
-        try:
-            os.set_inheritable(fd, True)
-        except OSError as error:
-            raise InvalidRequest(f"pass descriptor {fd} to the container: {os.strerror(error.errno or 0)}") from error
 
 
 def has_home(process: Process) -> bool:

@@ -16,6 +16,8 @@ from mydocker.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mydocker.oci.runtime_spec import Hook, Process
 
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
@@ -89,7 +91,7 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
     args = [os.fsencode(arg) for arg in process["args"]]
     env = [os.fsencode(item) for item in process.get("env") or ()]
     groups = struct.pack(f"={len(credentials.groups)}I", *credentials.groups)
-    hooks, hook_strings = pack_hooks(last.hooks)
+    hooks, hook_strings = pack_hooks(last.hooks, process.get("env") or ())
     flags = (
         (_NO_NEW_PRIVS if process.get("noNewPrivileges") else 0)
         | (_SECCOMP if last.filters else 0)
@@ -113,12 +115,13 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
     return b"".join((header, middle, strings, b"\0"))
 
 
-def pack_hooks(hooks: tuple[Hook, ...]) -> tuple[bytes, list[bytes]]:
-    """Return `struct hook[]`, and the strings that go with it."""
+def pack_hooks(hooks: tuple[Hook, ...], process_env: Sequence[str]) -> tuple[bytes, list[bytes]]:
+    """Return `struct hook[]`, and the strings that go with it. A hook without a list for its environment has the command's."""
     heads, strings = [], []
     for hook in hooks:
         args = hook.get("args") or [hook["path"]]
-        env = hook.get("env") or []
+        listed = hook.get("env")
+        env = process_env if listed is None else listed
         heads.append(_HOOK.pack(len(args), len(env), (hook.get("timeout") or 0) * 1000, 0))
         strings += [os.fsencode(text) for text in (hook["path"], *args, *env)]
     return b"".join(heads), strings

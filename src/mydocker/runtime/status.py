@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Conflict, NotFound, Unsupported
+from mydocker.base.errors import Conflict, MydockerError, NotFound, Unsupported
 from mydocker.linux.process import is_alive
 
 TYPE_CHECKING = False
@@ -48,13 +48,28 @@ def require(state: ContainerState, status: Status, *wanted: Status, action: str)
         raise Conflict(f"cannot {action} container {state.id}: container {word}")
 
 
-def run_state_hooks(root: StateRoot, state: ContainerState, kind: str, status: Status) -> None:
-    """Run the hooks of a kind (poststart, poststop) that the container was made with. Raises what the first failure is."""
-    hooks = root.load_spec(state.id).get("hooks", {}).get(kind)
+def run_poststart_hooks(root: StateRoot, state: ContainerState) -> None:
+    """Run the poststart hooks that the container was made with. Raises what the first failure is."""
+    hooks = root.load_spec(state.id).get("hooks", {}).get("poststart")
     if hooks:
         from .hooks import run_hooks  # cold
 
-        run_hooks(hooks, describe(state, status), kind=kind)  # type: ignore[arg-type]
+        run_hooks(hooks, describe(state, "running"), kind="poststart")
+
+
+def run_poststop_hooks(root: StateRoot, state: ContainerState) -> None:
+    """Run the poststop hooks, each of them: a failure is a warning, and life ends all the same (runtime.md "Lifecycle")."""
+    hooks = root.load_spec(state.id).get("hooks", {}).get("poststop")
+    if not hooks:
+        return
+    from .cli import warn  # cold
+    from .hooks import run_hook
+
+    for index in range(len(hooks)):
+        try:
+            run_hook(hooks, index, describe(state, "stopped"), kind="poststop")
+        except MydockerError as error:
+            warn(error)
 
 
 def describe(state: ContainerState, status: str) -> dict[str, Any]:

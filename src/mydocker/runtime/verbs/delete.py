@@ -3,12 +3,12 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Conflict, MydockerError, NotFound
+from mydocker.base.errors import Conflict, NotFound
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.rootfs import unmount_root
 from mydocker.runtime.state import STATE, StateRoot, remove_directory
-from mydocker.runtime.status import find_status, run_state_hooks
+from mydocker.runtime.status import find_status, run_poststop_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ def delete(root: StateRoot, container_id: str, *, force: bool) -> None:
     remove_cgroup(state)
     if not any(item.get("type") == "mount" for item in root.load_spec(container_id).get("linux", {}).get("namespaces") or ()):
         unmount_root(state.rootfs)
-    try:
-        run_state_hooks(root, state, "poststop", "stopped")
-    except MydockerError as error:
-        # runtime.md: an error of a poststop hook is a warning, and the life of the container ends all the same.
-        from mydocker.runtime.cli import warn
-
-        warn(error)
+    run_poststop_hooks(root, state)
     remove_directory(directory)
 
 

@@ -9,9 +9,10 @@ from mydocker.base.undo import Undo
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import open_pidfd
 from mydocker.oci.validate import validate_process
-from mydocker.runtime.bundle import check_terminal, count_preserved, pass_listen_fds, write_pid_file
+from mydocker.runtime.bundle import check_terminal, write_pid_file
 from mydocker.runtime.cgroups import open_for_exec
 from mydocker.runtime.create import kill_and_reap
+from mydocker.runtime.descriptors import announce_listen_fds
 from mydocker.runtime.exec import ExecOrder, enter
 from mydocker.runtime.handshake import Handshake, connect_console
 from mydocker.runtime.namespaces import FILES, FLAGS
@@ -30,14 +31,13 @@ if TYPE_CHECKING:
 def run(context: Context) -> int:
     """Start the process; its exit code is ours, unless detached."""
     arguments = context.arguments
-    preserve_fds = count_preserved(arguments["preserve-fds"])
     state = context.root.load(context.id)
     status = find_status(context.root, state)
     allowed = ("running", "created", "paused") if arguments["ignore-paused"] else ("running", "created")
     require(state, status, *allowed, action="exec in")
     spec = context.root.load_spec(state.id)
     user, process = take_user(arguments["user"], build_process(arguments, spec))
-    listen = pass_listen_fds(process)
+    listen = announce_listen_fds(process)
     wants_terminal = bool(process.get("terminal"))
     check_terminal(arguments["console-socket"], wants_terminal, detached=arguments["detach"])
     pidfd = open_pidfd(state.init)
@@ -46,7 +46,7 @@ def run(context: Context) -> int:
     console_socket = connect_console(arguments["console-socket"])
     created = enter(ExecOrder(
         process=process, namespaces=foreign_namespaces(state.pid), init_pidfd=pidfd, stdio=None, user=user,
-        console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + preserve_fds,
+        console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + arguments["preserve-fds"],
         seccomp=prepare_filter(spec.get("linux", {}).get("seccomp"), context.root.seccomp_cache),
         container_id=state.id, bundle=state.bundle, annotations=spec.get("annotations", {}),
     ), find_cgroup(state, arguments["cgroup"]))

@@ -1,10 +1,10 @@
 """`run`: create and start in one, and stay until the end unless detached."""
 from __future__ import annotations
 
-from mydocker.base.errors import NotFound
+from mydocker.base.errors import MydockerError, NotFound
 from mydocker.linux import syscalls as sc
 from mydocker.runtime.bundle import Made, discard, make
-from mydocker.runtime.status import run_state_hooks
+from mydocker.runtime.status import run_poststart_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,13 @@ def _start(context: Context, made: Made) -> None:
     except BaseException:
         discard(context.root, made)
         raise
-    run_state_hooks(context.root, made.state, "poststart", "running")
+    try:
+        run_poststart_hooks(context.root, made.state)
+    except MydockerError:
+        from .delete import delete  # cold
+
+        delete(context.root, made.state.id, force=True)  # runtime.md "Lifecycle": its end, and the poststop hooks
+        raise
     made.lock.close()
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Conflict
+from mydocker.base.errors import Conflict, MydockerError
 from mydocker.runtime.state import StateRoot
-from mydocker.runtime.status import find_status, run_state_hooks
+from mydocker.runtime.status import find_status, run_poststart_hooks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,4 +34,10 @@ def start(root: StateRoot, container_id: str) -> None:
     finally:
         os.close(fd)
     os.unlink(fifo)
-    run_state_hooks(root, state, "poststart", "running")
+    try:
+        run_poststart_hooks(root, state)
+    except MydockerError:
+        from .delete import delete  # cold
+
+        delete(root, container_id, force=True)  # runtime.md "Lifecycle": its end, and the poststop hooks
+        raise
