@@ -11,7 +11,7 @@ from mydocker import Engine
 
 pytestmark = [pytest.mark.needs("root", "overlay")]
 
-RUNTIMES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("crun", "runc")]
+RUNTIMES = [*(pytest.param(name, marks=pytest.mark.needs(name)) for name in ("crun", "runc")), "mydocker-runtime"]
 
 
 @pytest.fixture(params=RUNTIMES)
@@ -63,7 +63,6 @@ def test_exec(mydocker: Mydocker, busybox: str, runtime: str) -> None:
     mydocker("exec", "-d", "c", "touch", "/made")
     until(lambda: mydocker("exec", "c", "ls", "/").out.count("made") == 1, what="for the detached command")
     assert "nope" in mydocker("exec", "c", "nope", code=127).one_error_line()
-    assert os.listdir(f"{mydocker.directory_of('c')}/exec") != [] or True
     assert not [name for name in os.listdir(f"{mydocker.directory_of('c')}/runtime") if name.startswith("exec-")]
 
 
@@ -82,7 +81,8 @@ def test_terminals(mydocker: Mydocker, busybox: str, runtime: str) -> None:
 
 def test_init_of_ours_under_another_runtime(mydocker: Mydocker, busybox: str, runtime: str) -> None:
     mydocker("run", "-d", "--name", "c", "--runtime", runtime, "--init", busybox, "sleep", "1000")
-    assert "/dev/mydocker-init" in mydocker("exec", "c", "cat", "/proc/1/cmdline").out
+    assert "mydocker-init" in mydocker("exec", "c", "cat", "/proc/1/cmdline").out
+    assert mydocker("exec", "c", "ps").out.count("sleep 1000") == 1 + (runtime != "mydocker-runtime")  # in its arguments, too
     mydocker("stop", "-t", "20", "c")
     assert mydocker.inspect("c")["state"]["exitCode"] == 143
     mydocker("run", "--rm", "--runtime", runtime, "--init", busybox, "sh", "-c", "exit 6", code=6)
@@ -111,27 +111,40 @@ def test_nothing_is_mounted_on_the_host_and_nothing_is_left(mydocker: Mydocker, 
     assert os.path.isdir(f"{mydocker.directory_of('c')}/runtime/state/{mydocker.directory_of('c').rpartition('/')[2]}")
     mydocker("rm", "-f", "c")
     mydocker("run", "--name", "d", "--runtime", runtime, busybox, "true")
-    assert os.listdir(f"{mydocker.directory_of('d')}/runtime/state") == []
+    assert mydocker.directory_of("d").rpartition("/")[2] not in os.listdir(f"{mydocker.directory_of('d')}/runtime/state")
 
 
-def test_the_environment_chooses_and_a_path_is_a_runtime_too(
-    mydocker: Mydocker, busybox: str, runtime: str, engine: Engine,
-) -> None:
-    mydocker("create", "--name", "c", busybox, "true", env={"MYDOCKER_RUNTIME": runtime})
-    assert mydocker.inspect("c")["config"]["runtime"] == shutil.which(runtime)
-    mydocker("create", "--name", "d", "--runtime", "mydocker", busybox, "true", env={"MYDOCKER_RUNTIME": runtime})
+@pytest.mark.needs("crun")
+@pytest.mark.parametrize("point", ["listening", "cloned init", "recorded created"])
+def test_a_stage_that_is_killed_leaves_nothing(mydocker: Mydocker, busybox: str, point: str) -> None:
+    done = mydocker(
+        "run", "-d", "--runtime", "crun", busybox, "sleep", "1000", code=125,
+        env={"MYDOCKER_TRACE": f"{point}=kill"})
+    done.one_error_line()
+    mydocker("ps")
+    assert mydocker.container_ids() == []
+    until(lambda: not mydocker.processes(), what="for the runtime and the proxy to end")
+
+
+@pytest.mark.needs("crun")
+def test_the_environment_chooses_and_a_path_is_a_runtime_too(mydocker: Mydocker, busybox: str, engine: Engine) -> None:
+    mydocker("create", "--name", "c", busybox, "true", env={"MYDOCKER_RUNTIME": "crun"})
+    assert mydocker.inspect("c")["config"]["runtime"] == shutil.which("crun")
+    mydocker("create", "--name", "d", "--runtime", "mydocker", busybox, "true", env={"MYDOCKER_RUNTIME": "crun"})
     assert mydocker.inspect("d")["config"]["runtime"] == ""
-    container = engine.containers.run(busybox, ["echo", "api"], runtime=shutil.which(runtime), rm=True)
+    container = engine.containers.run(busybox, ["echo", "api"], runtime=str(shutil.which("crun")), rm=True)
     assert container.output == (b"api\n", b"")
 
 
-def test_a_runtime_that_is_gone_does_not_hinder_removal(mydocker: Mydocker, busybox: str, runtime: str, scratch: str) -> None:
-    program = shutil.copy(str(shutil.which(runtime)), f"{scratch}/{runtime}")
+@pytest.mark.needs("crun")
+def test_a_runtime_that_is_gone_does_not_hinder_removal(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    program = shutil.copy(str(shutil.which("crun")), f"{scratch}/crun")
     mydocker("run", "-d", "--name", "c", "--runtime", program, busybox, "sleep", "1000")
     os.unlink(program)
     mydocker("rm", "-f", "c")
 
 
+@pytest.mark.needs("crun")
 def test_the_environment_of_the_caller_does_not_reach_the_other_runtime(mydocker: Mydocker, busybox: str, scratch: str) -> None:
     wrapper = f"{scratch}/wrapper"
     with open(wrapper, "w", encoding="ascii") as stream:

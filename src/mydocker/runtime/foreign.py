@@ -137,7 +137,7 @@ class ForeignRuntime(Record):
             **spec, "ociVersion": _OCI_VERSION, "process": process, "root": {**spec.get("root", {}), "path": root_path}}
         _name_descriptors(effective)
         self._attach_mounts(effective)
-        if spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true":
+        if spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true" and self.program != OWN_PROGRAM:
             self._add_reaper(effective)
         files.save_json(f"{self.directory}/config.json", effective)
         try:
