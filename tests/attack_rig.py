@@ -1,7 +1,8 @@
 """What attack tests share: hostile images, and a static program that does inside what no shell can.
 
     attack call NAME NUMBER ARG...     one system call; prints `NAME ok` or `NAME <errno's name>`
-    attack open-exes SECONDS           tries to open every /proc/PID/exe for writing; prints what it saw and what it got
+    attack open-exes SECONDS [PATH]    tries to open every /proc/PID/exe for writing, and PATH below /proc/PID/root; prints what it
+                                       saw and what it got
     attack fds                         prints the open descriptors and what they lead to
     attack abstract NAME-PART          prints the abstract sockets of this network namespace that have it in their names
 """
@@ -50,7 +51,7 @@ static void remember(char seen[][256], int *count, const char *text) {
     }
 }
 
-static int open_exes(double seconds) {
+static int open_exes(double seconds, const char *canary) {
     static char seen[64][256];
     static int handles[256];
     int count = 0, held = 0;
@@ -63,6 +64,9 @@ static int open_exes(double seconds) {
             int pid = atoi(entry->d_name);
             if (pid <= 0 || pid == getpid())
                 continue;
+            snprintf(path, sizeof path, "/proc/%d/root%.200s", pid, canary);
+            if (*canary && access(path, F_OK) == 0)
+                remember(seen, &count, "REACHED the host");
             snprintf(path, sizeof path, "/proc/%d/exe", pid);
             if (readlink(path, target, sizeof target - 1) <= 0) {
                 remember(seen, &count, errno == EACCES || errno == EPERM ? "hidden" : "gone");
@@ -123,7 +127,7 @@ int main(int argc, char **argv) {
     if (argc > 3 && !strcmp(argv[1], "call"))
         return call(argc, argv);
     if (argc > 2 && !strcmp(argv[1], "open-exes"))
-        return open_exes(atof(argv[2]));
+        return open_exes(atof(argv[2]), argc > 3 ? argv[3] : "");
     if (argc > 1 && !strcmp(argv[1], "fds"))
         return list_fds();
     if (argc > 2 && !strcmp(argv[1], "abstract"))

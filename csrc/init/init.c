@@ -18,6 +18,7 @@
 // the startContainer hooks, with `--init` leave process 1 to reap.c, execve. A failure is one message `F<kind>\0<errno>\0<what>` on the sync
 // socket; the socket closing without one means that the command runs. docs/protocols.md has the messages.
 
+#include <asm/ioctls.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -39,7 +40,7 @@
 #include "reap.h"
 #include "sys.h"
 
-enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8, PLAN_REAPER = 16 };
+enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8, PLAN_REAPER = 16, PLAN_TERMINAL = 32 };
 enum { EXIT_FAILED = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 enum { PATH_BYTES = 4096, SIGNALS = 64, JOIN_SESSION_KEYRING = 1, IOPRIO_WHO_PROCESS = 1, OUTPUT_BYTES = 512 };
 
@@ -50,7 +51,7 @@ enum {
     FD_HOOK_INPUT,  // memory files: the state for hooks, and what they write
     FD_HOOK_OUTPUT,
     FD_LISTENER, // a socket connected to the agent of linux.seccomp.listenerPath
-    FD_RESERVED,
+    FD_ENTERED,  // where to report the process that was cloned into the pid namespace of a container
     FDS
 };
 
@@ -165,6 +166,7 @@ static void check(const struct stage *stage, long result, const char *what) {
 
 #include "labels.h"
 #include "listener.h"
+#include "entering.h"
 
 static void *map(long bytes, int protection, int flags, int fd) {
     long at = sys6(SYS_mmap, 0, bytes, protection, flags, fd, 0);
@@ -565,6 +567,7 @@ static int last_stage(int argc, char **argv) {
         return EXIT_FAILED;
     read_plan(&stage, number(argv[1]));
     close_other_descriptors(&stage);
+    enter_pid_namespace(&stage);
     reset_signals(&stage);
     join_keyring(&stage);
     set_limits(&stage);

@@ -17,18 +17,21 @@ struct listener {
     volatile long result;
 };
 
-static long send_descriptor(const struct stage *stage, int fd) {
-    const char *text = stage->listener_state;
+static long send_with_descriptor(int to, struct iovec *part, int fd) {
     union {
         struct cmsghdr header;
         char space[CMSG_SPACE(sizeof(int))];
     } control = {.header = {.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
-    struct iovec part = {(void *)text, length(text)};
     struct msghdr message = {
-        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+        .msg_iov = part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
     *(int *)CMSG_DATA(&control.header) = fd;
-    long sent = sys(SYS_sendmsg, stage->plan->fds[FD_LISTENER], (long)&message, MSG_NOSIGNAL, 0, 0);
+    long sent = sys(SYS_sendmsg, to, (long)&message, MSG_NOSIGNAL, 0, 0);
     return sent < 0 ? sent : 0;
+}
+
+static long send_listener(const struct stage *stage, int fd) {
+    struct iovec part = {(void *)stage->listener_state, length(stage->listener_state)};
+    return send_with_descriptor(stage->plan->fds[FD_LISTENER], &part, fd);
 }
 
 static void serve_listener(void *argument) {
@@ -36,7 +39,7 @@ static void serve_listener(void *argument) {
     const struct timespec pause = {.tv_nsec = POLL_NS};
     while (listener->fd == LISTENER_NONE)
         (void)sys(SYS_nanosleep, (long)&pause, 0, 0, 0, 0);
-    long result = send_descriptor(listener->stage, listener->fd);
+    long result = send_listener(listener->stage, listener->fd);
     // Told from here: the loading thread may have a filter by now that keeps it from writing.
     check(listener->stage, result, "linux.seccomp.listenerPath: send the notification descriptor");
     listener->result = result;

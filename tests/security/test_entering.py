@@ -44,6 +44,25 @@ def test_what_execs_into_a_container_cannot_be_opened_for_writing_there(
     assert {line for line in lines if line.startswith("saw")} <= {"saw /memfd:mydocker-init (deleted)"}
 
 
+def test_one_who_may_trace_everything_sees_the_last_stage_of_an_exec_and_nothing_of_the_host(
+    mydocker: Mydocker, busybox: str, attack_directory: str, untouched: None
+) -> None:
+    """With CAP_SYS_PTRACE nothing in the pid namespace can be hidden, so what is the host's must never be in it.
+
+    Defence: csrc/init/entering.h. With the interpreter in the namespace this saw python3, and the host's root behind it.
+    """
+    canary = f"{attack_directory}/attack"
+    mydocker(
+        "run", "-d", "--name", "c", "--cap-add", "SYS_PTRACE", "-v", f"{attack_directory}:/attack:ro", busybox,
+        "/attack/attack", "open-exes", "1000", canary)
+    for number in range(30):
+        mydocker("exec", *(["-u", "1000"] if number % 2 else []), "c", "true")
+    mydocker("stop", "-t", "0", "c")
+    lines = mydocker("logs", "c").out.splitlines()
+    assert "saw /memfd:mydocker-init (deleted)" in lines, "it looked while we entered"
+    assert set(lines) <= {"saw /memfd:mydocker-init (deleted)", "gone", "hidden"}
+
+
 def test_a_command_that_is_the_entering_program_itself_gets_nothing(
     mydocker: Mydocker, busybox_tar: str, untouched: None
 ) -> None:

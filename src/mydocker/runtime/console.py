@@ -58,9 +58,10 @@ def set_size(fd: int, rows: int, columns: int) -> None:
     fcntl.ioctl(fd, _TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
 
-def take_terminal(slave: int) -> None:
-    """Make the slave this session's controlling terminal and its stdio, and close it. The caller leads a session."""
-    fcntl.ioctl(slave, _TIOCSCTTY, 0)
+def take_terminal(slave: int, *, controls: bool) -> None:
+    """Make the slave stdio, and with `controls` the terminal of the session, which the caller leads; close it."""
+    if controls:
+        fcntl.ioctl(slave, _TIOCSCTTY, 0)
     for fd in (0, 1, 2):
         os.dup2(slave, fd)
     if slave > 2:

@@ -1,7 +1,9 @@
 """A further process in a running container: the same last stage, behind setns(2).
 
 `enter` is the counterpart of create.create. The process that calls it stays outside; its child joins
-the container's namespaces by a pidfd, so a recycled pid is never entered, and becomes the last stage.
+the container's namespaces by a pidfd, so a recycled pid is never entered, and becomes the last stage. Only
+that goes into the pid namespace, by a clone of its own (csrc/init/entering.h): the interpreter, and the host's
+root that it begins with, are never to be seen there, not by a process that may trace everything either.
 
 Source: setns(2), pidfd_open(2); runc's exec for what a process spec means here.
 """
@@ -64,8 +66,7 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
     """Clone a process into a container and set it on its way; see create.create.
 
     `order.namespaces` are the CLONE_NEW* flags of the namespaces that the container does not share with
-    the host. The caller must be single-threaded; afterwards its own children are born in the
-    container's pid namespace. Raises NotFound when the container ended, MydockerError, OSError.
+    the host. The caller must be single-threaded. Raises NotFound when the container ended, MydockerError, OSError.
     """
     plan.last_stage_fd()
     order = with_attributes(order)
@@ -81,26 +82,40 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
             closing.callback(os.close, order.agent_fd)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
-        if order.namespaces & sc.CLONE_NEWPID:
-            try:
-                sc.setns(order.init_pidfd, sc.CLONE_NEWPID)
-            except ProcessLookupError:
-                raise NotFound("enter the container: it has ended") from None
+        entered, report = sync.open_pair()
+        closing.callback(entered.close)
         cpus = os.sched_getaffinity(0) if order.process.get("execCPUAffinity") else None
         bind_to_cpus(order.process, "initial")
         try:
             pid, pidfd = clone_into(cgroup, 0)
             if pid == 0:
                 channel.close()
-                run_exec(order, inner)
+                entered.close()
+                run_exec(order, inner, report)
         finally:
             if cpus is not None:
                 os.sched_setaffinity(0, cpus)
         undo.callback(kill_and_reap, pid, pidfd)
         inner.close()
+        report.close()
+        if order.namespaces & sc.CLONE_NEWPID and (found := receive_entered(entered)):
+            kill_and_reap(pid, pidfd)
+            pid, pidfd = found
         log.debug("exec cloned", pid=pid)
         undo.pop_all()
     return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup)
+
+
+def receive_entered(entered: _socket.socket) -> tuple[int, int] | None:
+    """Return pid and pidfd of the process in the pid namespace, a child of ours, too.
+
+    None when the one that was to clone it has failed: what it has to say, and its end, are its reader's.
+    """
+    try:
+        text, pidfd = sync.receive_message(entered, sync.CLONED)
+    except sync.PeerDied:
+        return None
+    return int(text), pidfd
 
 
 def with_attributes(order: ExecOrder) -> ExecOrder:
@@ -116,13 +131,15 @@ def with_attributes(order: ExecOrder) -> ExecOrder:
     return order.replace(attributes=plan_attributes(process, {}))
 
 
-def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
+def run_exec(order: ExecOrder, channel: _socket.socket, report: _socket.socket) -> NoReturn:
     """Join the container and execute the last stage: the steps, in order. Never returns."""
     process = order.process
     try:
         hide_from_ptrace()
         score_for_oom_killer(process, 0)  # before a user namespace is joined in which it may not
-        os.setsid()
+        new_pid_namespace = bool(order.namespaces & sc.CLONE_NEWPID)
+        if not new_pid_namespace:
+            os.setsid()  # otherwise the process in there does it
         listener_state = describe_listener(order)
         join_namespaces(order)
         bind_to_cpus(process, "final")
@@ -130,13 +147,14 @@ def run_exec(order: ExecOrder, channel: _socket.socket) -> NoReturn:
         root_fd = os.open("/", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         credentials = find_credentials(root_fd, process, order.user, order.groups)
         if process.get("terminal"):
-            open_terminal(root_fd, process, credentials, channel, console_fd=order.console_fd, console_in=None)
+            open_terminal(root_fd, process, credentials, channel, console_fd=order.console_fd, console_in=None,
+                          leads_session=not new_pid_namespace)
         else:
             take_stdio(order.stdio, credentials, find_own_null(root_fd))
         execute_last_stage(process, credentials, LastStage(
             sync_fd=channel.fileno(), preserve_fds=order.preserve_fds, attributes=order.attributes,
             filters=order.seccomp.program, filter_flags=order.seccomp.flags, agent_fd=order.agent_fd,
-            listener_state=listener_state))
+            listener_state=listener_state, entered_fd=report.fileno() if new_pid_namespace else -1))
     except BaseException as error:
         report_and_exit(channel, error)
 
@@ -174,7 +192,7 @@ def bind_to_cpus(process: Process, when: str) -> None:
 
 def join_namespaces(order: ExecOrder) -> None:
     """Enter the container's namespaces in one call; its mount namespace brings its root with it."""
-    flags = order.namespaces & ~sc.CLONE_NEWPID
+    flags = order.namespaces  # of the pid namespace it joins for its children only: the last stage's clone
     # A container without a mount namespace is in a mere chroot; its root is asked for while the host's /proc is in view.
     root_fd = -1 if flags & sc.CLONE_NEWNS else open_root_of(order.init_pidfd)
     try:
@@ -186,6 +204,8 @@ def join_namespaces(order: ExecOrder) -> None:
             os.close(root_fd)
         if flags & sc.CLONE_NEWUSER:
             become_root_of_namespace()
+    except ProcessLookupError:
+        raise NotFound("enter the container: it has ended") from None
     except OSError as error:
         raise RuntimeFailed(f"enter the container's namespaces: {os.strerror(error.errno or 0)}") from error
 

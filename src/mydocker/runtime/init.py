@@ -323,9 +323,12 @@ def is_pipe(fd: int) -> bool:
 
 def open_terminal(
     root_fd: int, process: Process, credentials: Credentials, channel: _socket.socket, *, console_fd: int,
-    console_in: Rootfs | None,
+    console_in: Rootfs | None, leads_session: bool = True,
 ) -> None:
-    """Open a terminal, send its master to the creator or the console socket, take the slave; show it as /dev/console too."""
+    """Open a terminal, send its master to the creator or the console socket, take the slave; show it as /dev/console too.
+
+    Without `leads_session` the slave is stdio only: the last stage takes it, which leads the session then.
+    """
     master, slave = console.open_console(root_fd)
     if size := process.get("consoleSize"):
         console.set_size(master, size["height"], size["width"])
@@ -341,7 +344,7 @@ def open_terminal(
         sc.move_mount(from_slave, "", target, "", sc.MOVE_MOUNT_F_EMPTY_PATH | sc.MOVE_MOUNT_T_EMPTY_PATH)
         os.close(from_slave)
         os.close(target)
-    console.take_terminal(slave)
+    console.take_terminal(slave, controls=leads_session)
 
 
 def seal_root(root: Rootfs, spec: Spec) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
 _LIMIT_BYTES = 24
-_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER = 1, 2, 4, 8, 16
+_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL = 1, 2, 4, 8, 16, 32
 #: The name of our own runtime as a program of its own.
 OWN_PROGRAM = "mydocker-runtime"
 #: An annotation of the spec that asks for a small process 1 before the command (`--init`); `true` is its only meaning.
@@ -78,10 +78,12 @@ class LastStage(Record):
     agent_fd: int = -1
     listener_state: str = ""
     """The socket and the message for the agent of the filter's notifications (csrc/init/listener.h)."""
+    entered_fd: int = -1
+    """Where the process is reported that is cloned into the pid namespace to enter (csrc/init/entering.h)."""
 
     def fds(self) -> tuple[int, ...]:
         """Return the descriptors in the order of the enumeration in init.c."""
-        return (self.sync_fd, self.start_fd, self.hook_input_fd, self.hook_output_fd, self.agent_fd, -1)
+        return (self.sync_fd, self.start_fd, self.hook_input_fd, self.hook_output_fd, self.agent_fd, self.entered_fd)
 
 
 def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> bytes:
@@ -98,6 +100,7 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
         | (_SCHEDULER if attributes.scheduler else 0)
         | (_PERSONALITY if attributes.personality is not None else 0)
         | (_REAPER if last.reaper else 0)
+        | (_TERMINAL if process.get("terminal") else 0)
     )
     middle = b"".join((attributes.limits, hooks, groups, last.filters))
     header = _HEADER.pack(
