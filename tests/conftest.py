@@ -186,6 +186,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "cpu": _probe_controller("cpu"),
     "cpuset": _probe_controller("cpuset"),
     "hugetlb": _probe_controller("hugetlb"),
+    "systemd": lambda: "" if os.access("/lib/systemd/systemd", os.X_OK) else "no /lib/systemd/systemd",
     "blkio": lambda: _probe_controller("blkio")() and _probe_controller("io")(),
     "loop": lambda: "" if os.path.exists("/dev/loop-control") else "no loop devices",
     "bpf_devices": _probe_device_programs,
@@ -205,7 +206,7 @@ _PROBES: dict[str, Callable[[], str]] = {
 }
 _PROGRAMS = (
     "busybox", "nft", "ip", "docker", "dockerd", "containerd", "podman", "buildah", "crun", "runc", "skopeo", "umoci", "gcc",
-    "strace", "git", "mkfs.ext4", "script", "apparmor_parser",
+    "strace", "git", "mkfs.ext4", "script", "apparmor_parser", "busctl",
 )
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Unsupported
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.cgroup.paths import default_path
@@ -27,9 +26,13 @@ def claim_cgroup(context: Context, spec: Spec) -> Cgroup:
     path = linux.get("cgroupsPath", "")
     resources = linux.get("resources") or {}
     if context.systemd_cgroup:
-        raise Unsupported("use --systemd-cgroup: systemd does not run here", hint="leave the option out")
-    is_rootless = context.rootless == "true" or (context.rootless == "auto" and os.geteuid() != 0)
-    cgroup = Cgroup.claim(path or default_path(context.id), resources, may_lack=is_rootless and not path)
+        from mydocker.linux.cgroup.systemd import claim_unit  # cold
+
+        cgroup = claim_unit(
+            path, resources, container_id=context.id, annotations=spec.get("annotations") or {}, is_user=os.geteuid() != 0)
+    else:
+        is_rootless = context.rootless == "true" or (context.rootless == "auto" and os.geteuid() != 0)
+        cgroup = Cgroup.claim(path or default_path(context.id), resources, may_lack=is_rootless and not path)
     owner = plan_owner(spec)
     if owner is not None:
         cgroup.delegate(owner)
@@ -58,13 +61,13 @@ def describe(cgroup: Cgroup) -> dict[str, Any]:
     """Return what `open_cgroup` needs to know, for the state."""
     if not cgroup.v1 and not cgroup.v2:
         return {"path": ""}
-    return {"path": cgroup.path, "joined": list(cgroup.joined)}
+    return {"path": cgroup.path, "joined": list(cgroup.joined), "unit": cgroup.unit}
 
 
 def open_cgroup(state: ContainerState) -> Cgroup | None:
     """Return a container's cgroup; None for a rootless container that was made without one. Raises NotFound."""
     path = state.cgroup.get("path", "")
-    return Cgroup.open(path, state.cgroup.get("joined", ())) if path else None
+    return Cgroup.open(path, state.cgroup.get("joined", ()), state.cgroup.get("unit", "")) if path else None
 
 
 def open_for_exec(state: ContainerState) -> Cgroup:

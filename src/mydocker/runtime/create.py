@@ -103,6 +103,7 @@ def create(
         if not namespaces.all & sc.CLONE_NEWNS:
             undo.callback(unmount_root, root_path)
         undo.callback(kill_and_reap, pid, pidfd)
+        cgroup.settle()
         inner.close()
         log.debug("cloned", container=container_id, pid=pid)
         serve_init(order, pid, channel)

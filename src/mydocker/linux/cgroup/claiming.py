@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 _DOMAIN_CONTROLLERS = frozenset(("memory", "io", "hugetlb"))
 
 
-def claim(cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool = False) -> Cgroup:
+def claim(
+    cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool = False, occupants: tuple[int, ...] = (),
+) -> Cgroup:
     """Make or join the cgroup of a bundle in every hierarchy and apply its resources, as runc does.
 
     A relative path is taken from the root of each hierarchy. What is there already is joined, and kept by `remove`, if
     nothing runs in it and it is not frozen. `may_lack`: for a caller without rights who asked for no path, a hierarchy
     where nothing can be made is left out, if no limit needs it; the cgroup may then be nowhere.
-    On failure nothing is left. Raises as `create`, and Conflict for a group in use.
+    `occupants` are processes that may be in it. On failure nothing is left. Raises as `create`, and Conflict for a group in use.
     """
     wanted = parse_resources(resources)
     group = Cgroup(clean_path(cgroups_path), hierarchy(), {}, "")
@@ -41,7 +43,7 @@ def claim(cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool 
         for mount_point in (group.found.v2, *dict.fromkeys(group.found.v1.values())):
             if mount_point:
                 try:
-                    _claim_directory(group, mount_point, wanted, made)
+                    _claim_directory(group, mount_point, wanted, made, occupants)
                 except Denied:
                     if not may_lack:
                         raise
@@ -61,13 +63,15 @@ def claim(cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool 
     return group
 
 
-def _claim_directory(group: Cgroup, mount_point: str, wanted: Resources, made: list[str]) -> None:
+def _claim_directory(
+    group: Cgroup, mount_point: str, wanted: Resources, made: list[str], occupants: tuple[int, ...],
+) -> None:
     directory = mount_point + group.path
     try:
         parents = ensure_directory(mount_point, group.path)
         made.append(directory)
     except FileExistsError:
-        _check_unused(directory)
+        _check_unused(directory, occupants)
         group.joined = (*group.joined, directory)
         parents = []
     if mount_point == group.found.v2:
@@ -81,9 +85,9 @@ def _claim_directory(group: Cgroup, mount_point: str, wanted: Resources, made: l
             prepare_v1(group, controller, parents)
 
 
-def _check_unused(directory: str) -> None:
+def _check_unused(directory: str, occupants: tuple[int, ...]) -> None:
     """Refuse what would be shared with others: killing, freezing and limiting would be theirs as well (config-linux.md)."""
-    pids = read_pids(directory)
+    pids = set(read_pids(directory)).difference(occupants)
     if pids:
         raise Conflict(
             f"use cgroup {directory}: it is not empty, {len(pids)} processes are in it", hint="choose another linux.cgroupsPath"

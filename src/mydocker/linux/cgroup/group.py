@@ -64,19 +64,22 @@ class Cgroup:
         <v2 mount point><path>/
 
     `joined` are those of them that were there before: not ours to remove. `found` are the machine's hierarchies.
+    `unit` is systemd's name for it, or ""; `stand_in` the pid of a child that keeps the unit until `settle`, or 0.
     """
 
-    __slots__ = ("found", "joined", "path", "v1", "v2")
+    __slots__ = ("found", "joined", "path", "stand_in", "unit", "v1", "v2")
 
     def __init__(
         self, cgroups_path: str, found: Hierarchy, v1_directories: dict[str, str], v2_directory: str,
-        joined: tuple[str, ...] = (),
+        joined: tuple[str, ...] = (), unit: str = "",
     ) -> None:
         self.path = cgroups_path
         self.found = found
         self.v1 = v1_directories
         self.v2 = v2_directory
         self.joined = joined
+        self.unit = unit
+        self.stand_in = 0
 
     @staticmethod
     def create(cgroups_path: str, resources: Mapping[str, object]) -> Cgroup:
@@ -93,16 +96,16 @@ class Cgroup:
         return claim(cgroups_path, resources, may_lack=may_lack)
 
     @classmethod
-    def open(cls, cgroups_path: str, joined: Iterable[str] = ()) -> Self:
-        """Return an existing cgroup; `joined` is what the maker's object had. Raises NotFound when no hierarchy has it."""
+    def open(cls, cgroups_path: str, joined: Iterable[str] = (), unit: str = "") -> Self:
+        """Return an existing cgroup; `joined` and `unit` are what the maker's had. Raises NotFound when no hierarchy has it."""
         found = hierarchy()
-        group = cls(clean_path(cgroups_path), found, {}, "", tuple(joined))
+        group = cls(clean_path(cgroups_path), found, {}, "", tuple(joined), unit)
         for controller, mount_point in found.v1.items():
             if os.path.isdir(mount_point + group.path):
                 group.v1[controller] = mount_point + group.path
         if found.v2 and os.path.isdir(found.v2 + group.path):
             group.v2 = found.v2 + group.path
-        if not group.v1 and not group.v2:
+        if not group.v1 and not group.v2 and not unit:  # a unit that has failed is there without a cgroup
             raise NotFound(f"open cgroup {cgroups_path}: it is not there")
         return group
 
@@ -180,6 +183,13 @@ class Cgroup:
 
         apply(self, resources)
 
+    def settle(self) -> None:
+        """Tell that the container's init is, or will be in a moment, in the cgroup. Raises Timeout when it does not come."""
+        if self.stand_in:
+            from .systemd import settle  # cold
+
+            settle(self)
+
     # ---- processes
 
     def _v1_directories(self) -> list[str]:
@@ -197,10 +207,12 @@ class Cgroup:
 
     def pids(self) -> list[int]:
         """Return the pids of all processes in it and in cgroups below it; a pid may have ended since."""
-        return sorted(set(read_pids(self._main_directory())))
+        return sorted(set(read_pids(self._main_directory()))) if self._directories() else []
 
     def kill(self) -> None:
         """Send SIGKILL to every process in it, frozen ones included. Does not wait for their end. Raises OSError."""
+        if not self._directories():
+            return  # a unit of systemd's whose cgroup went with its last process
         main = self._main_directory()
         kill_tree(main)
         if "freezer" in self.v1 and self.v1["freezer"] != main:
@@ -273,6 +285,10 @@ class Cgroup:
         Raises Timeout when a process does not die (uninterruptible in the kernel), Denied.
         """
         found = self.found
+        if self.unit:
+            from .systemd import stop_unit  # cold
+
+            stop_unit(self)
         # The freezer first, which thaws: a frozen v1 process could not be killed in any other one.
         first = [found.v2, *([found.v1["freezer"]] if "freezer" in found.v1 else [])]
         for mount_point in dict.fromkeys((*first, *found.v1.values())):

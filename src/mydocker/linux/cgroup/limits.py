@@ -39,6 +39,10 @@ def apply(group: Cgroup, resources: Mapping[str, object]) -> None:
     Raises as `create` does; Conflict when more is in use than allowed.
     """
     wanted = parse_resources(resources)
+    if group.unit:
+        from .systemd import update_unit  # cold
+
+        update_unit(group.unit, wanted, is_user=os.geteuid() != 0)
     fresh = set_limits(group, wanted)
     if resources.get("devices"):
         restrict_devices(group, wanted.devices or ())

@@ -27,9 +27,9 @@ def plan_writes(resources: Resources, current_quota: str = "max") -> list[Write]
     `current_quota` is the first word of cpu.max now, which a new period alone must not lift.
     """
     writes = []
-    swap_max = _swap_max(resources.memory_limit or 0, resources.memory_swap or 0)
+    swap = swap_max(resources.memory_limit or 0, resources.memory_swap or 0)
     for controller, file, value, field in (
-        ("memory", "memory.swap.max", swap_max, "memory.swap"),
+        ("memory", "memory.swap.max", swap, "memory.swap"),
         ("memory", "memory.max", _limit(resources.memory_limit or None), "memory.limit"),
         ("memory", "memory.low", _limit(resources.memory_reservation or None), "memory.reservation"),
         ("memory", "memory.swappiness", plan_swappiness(resources), "memory.swappiness"),
@@ -134,7 +134,7 @@ def convert_shares_to_weight(shares: int) -> int:
     return math.ceil(10 ** ((logarithm * logarithm + 125 * logarithm) / 612 - 7 / 34))
 
 
-def _swap_max(limit: int, memory_and_swap: int) -> str | None:
+def swap_max(limit: int, memory_and_swap: int) -> str | None:
     """Return memory.swap.max, which counts swap alone; 0 is "not set" in both arguments."""
     if memory_and_swap == -1 or (limit == -1 and memory_and_swap == 0):
         return "max"
