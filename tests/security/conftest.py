@@ -12,6 +12,7 @@ from fixtures import (  # noqa: F401
     pytest_runtest_makereport,
     root_with_images,
 )
+from runtime_rig import runtime  # noqa: F401
 
 
 @pytest.fixture(scope="session")

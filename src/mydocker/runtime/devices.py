@@ -207,7 +207,8 @@ def binds_host_dev(spec: Spec) -> bool:
     for mount in spec.get("mounts") or ():
         if mount["destination"].rstrip("/") == "/dev":
             options = mount.get("options") or ()
-            return mount.get("type") in ("bind", "rbind") or "bind" in options or "rbind" in options
+            if mount.get("type") in ("bind", "rbind") or "bind" in options or "rbind" in options:
+                return True
     return False
 
 
