@@ -168,7 +168,18 @@ void record_exit(struct monitor *m) {
     m->exit_saved = false;
 }
 
+// On a full disk there is no room for a new file, but `started` has its room, and has served: it becomes the record.
+static bool reuse_started(struct monitor *m) {
+    int fd = openat(m->dir_fd, "started", O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    bool written = write_all(fd, m->exit_text, m->exit_length) && ftruncate(fd, (off_t)m->exit_length) == 0;
+    return close(fd) == 0 && written && renameat(m->dir_fd, "started", m->dir_fd, "exit") == 0;
+}
+
 void save_exit(struct monitor *m) {
     if (!m->exit_saved)
         m->exit_saved = replace_file(m, "exit", ".exit.tmp", m->exit_text, m->exit_length);
+    if (!m->exit_saved)
+        m->exit_saved = reuse_started(m);
 }

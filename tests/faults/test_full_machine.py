@@ -99,6 +99,17 @@ def test_foreground_run_tells_its_exit_code_though_the_disk_is_full(small_disk: 
     mydocker("rm", "c")
 
 
+@pytest.mark.needs("mkfs.ext4", "loop")
+def test_exit_code_is_kept_though_the_disk_is_full_and_nobody_listens(small_disk: Mydocker, scratch: str) -> None:
+    mydocker = small_disk
+    mydocker(
+        "run", "-d", "-name", "c", "-v", f"{scratch}:/s", "busybox", "sh", "-c", "while ! [ -e /s/go ]; do sleep 0.05; done; exit 3")
+    with full(mydocker):
+        os.close(os.open(f"{scratch}/go", os.O_CREAT | os.O_WRONLY))
+        until(lambda: check_ps(mydocker)["c"] == "exited")
+    assert mydocker.inspect("c")["state"]["exitCode"] == 3
+
+
 @contextlib.contextmanager
 def cgroup(controller: str, file: tuple[str, str], value: str) -> Iterator[Callable[[], None]]:
     """A cgroup of the test's own with one limit; gives what a child calls to enter it."""
