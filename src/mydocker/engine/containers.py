@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from .creating import Creator
     from .execs import ExecOptions, ExecResult
-    from .request import ContainerConfig, Options
+    from .keywords import Options
+    from .request import ContainerConfig
     from .store import ContainerRecord, Store
 
 

@@ -15,7 +15,7 @@ from mydocker.linux import caps
 from mydocker.runtime.plan import OWN_PROGRAM
 
 from .mounts import judge_mounts, judge_tmpfs, pairs
-from .request import NETWORK_OPTIONS, RULES, flag, judge_labels, read_lines_file, whole_number, words
+from .request import NETWORK_OPTIONS, RULES, clean_path, flag, judge_labels, read_lines_file, whole_number, words
 from .request import text_line as text
 from .security import judge_security
 
@@ -263,9 +263,9 @@ def _device(word: str, what: str) -> tuple[str, str, str]:
     for path in (host, inside):
         if not path.startswith("/") or "\0" in path or "\n" in path:
             raise InvalidRequest(f"{what} {word}: {path} is not an absolute path")
-    if ".." in inside.split("/") or os.path.normpath(inside) == "/":
+    if ".." in inside.split("/") or clean_path(inside) == "/":
         raise InvalidRequest(f"{what} {word}: {inside} is not a place for a device")
-    return host, os.path.normpath(inside), access
+    return host, clean_path(inside), access
 
 
 def _is_access(word: str) -> bool:

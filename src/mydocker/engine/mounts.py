@@ -6,7 +6,7 @@ import os
 from mydocker.base.errors import InvalidRequest, Unsupported
 from mydocker.base.units import parse_size
 
-from .request import Volume, words
+from .request import Volume, clean_path, refuse_at_proc, words
 from .request import text_line as text
 
 TYPE_CHECKING = False
@@ -103,6 +103,7 @@ def _bind(keys: dict[str, str], what: str) -> Volume:
     source = os.path.abspath(source)
     if not os.path.lexists(source):
         raise InvalidRequest(f'{what}: invalid mount config for type "bind": bind source path does not exist: {source}')
+    refuse_at_proc(source, keys["target"], what)
     options = ["ro"] if _is_set(keys, "readonly", what) else []
     if propagation := keys.get("bind-propagation"):
         if propagation not in _PROPAGATIONS:
@@ -128,6 +129,7 @@ def _tmpfs(keys: dict[str, str], what: str) -> Tmpfs:
         options.append(f"mode={mode}")
     options += [word for word in keys.get("tmpfs-options", "").split(",") if word]
     _check_tmpfs_options(options, what)
+    refuse_at_proc("a tmpfs", keys["target"], what)
     return judge_target(keys["target"], what), tuple(options)
 
 
@@ -145,6 +147,7 @@ def judge_tmpfs(value: Any, what: str) -> list[Tmpfs]:
     for path, options in items:
         given = [word for word in (options.split(",") if isinstance(options, str) else list(options)) if word]
         _check_tmpfs_options(given, what)
+        refuse_at_proc("a tmpfs", path, what)
         found.append((judge_target(path, what), tuple(given)))
     return found
 
@@ -163,6 +166,6 @@ def judge_target(path: str, what: str) -> str:
     text(path, what)
     if not path.startswith("/"):
         raise InvalidRequest(f"{what}: invalid mount path: '{path}' mount path must be absolute")
-    if ".." in path.split("/") or os.path.normpath(path) == "/":
+    if ".." in path.split("/") or clean_path(path) == "/":
         raise InvalidRequest(f"{what}: invalid mount path: '{path}'", hint="it must lie below / and hold no '..'")
-    return os.path.normpath(path)
+    return clean_path(path)

@@ -16,81 +16,8 @@ from .signals import parse_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
-    from typing import Any, TypedDict
-
-    class Options(TypedDict, total=False):
-        """Keywords of `engine.containers.run`, `create` and `open`: the options of `mydocker run`, `-` written as `_`."""
-
-        name: str
-        tty: bool
-        interactive: bool
-        console_size: tuple[int, int] | None
-        rm: bool
-        memory: str | int
-        memory_swap: str | int
-        cpu_shares: int | str
-        cpus: float | str
-        cpuset_cpus: str
-        cpuset_mems: str
-        pids_limit: int | str
-        volume: str | Iterable[str] | Mapping[str, str]
-        env: Mapping[str, str] | Iterable[str]
-        env_file: str | Iterable[str]
-        workdir: str
-        user: str | int
-        hostname: str
-        network: str | Sequence[str]
-        ip: str
-        ip6: str
-        mac_address: str
-        network_alias: Sequence[str]
-        label: str | Iterable[str] | Mapping[str, str]
-        entrypoint: str | Iterable[str]
-        read_only: bool
-        stop_signal: str | int
-        stop_timeout: float | str
-        log_opt: str | Iterable[str] | Mapping[str, str | int]
-        show: str | Iterable[str]
-        privileged: bool
-        cap_add: str | Iterable[str]
-        cap_drop: str | Iterable[str]
-        security_opt: str | Iterable[str]
-        group_add: str | int | Iterable[str | int]
-        ulimit: str | Iterable[str] | Mapping[str, int | tuple[int, int]]
-        sysctl: str | Iterable[str] | Mapping[str, str | int]
-        init: bool
-        oom_score_adj: int | str
-        device: str | Iterable[str]
-        device_cgroup_rule: str | Iterable[str]
-        mount: str | Mapping[str, object] | Iterable[str | Mapping[str, object]]
-        tmpfs: str | Iterable[str] | Mapping[str, str]
-        shm_size: str | int
-        pid: str
-        ipc: str
-        uts: str
-        userns: str
-        cgroupns: str
-        domainname: str
-        cgroup_parent: str
-        memory_reservation: str | int
-        memory_swappiness: int | str
-        kernel_memory: str | int
-        oom_kill_disable: bool
-        cpu_period: int | str
-        cpu_quota: int | str
-        cpu_rt_period: int | str
-        cpu_rt_runtime: int | str
-        blkio_weight: int | str
-        blkio_weight_device: str | Iterable[str] | Mapping[str, int]
-        device_read_bps: str | Iterable[str] | Mapping[str, str | int]
-        device_write_bps: str | Iterable[str] | Mapping[str, str | int]
-        device_read_iops: str | Iterable[str] | Mapping[str, int]
-        device_write_iops: str | Iterable[str] | Mapping[str, int]
-        runtime: str
-        annotation: str | Iterable[str] | Mapping[str, str]
-        label_file: str | Iterable[str]
-        pull: str
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from mydocker.network.model import EndpointRequest
 
@@ -401,13 +328,25 @@ def _volume(text: str, what: str) -> Volume:
     source, target = parts[0], parts[1]
     if "/" not in source:
         raise InvalidRequest(f"{what} {text!r}: the host path must hold a '/'", hint=f"write ./{source} for a directory here")
-    if not target.startswith("/") or os.path.normpath(target) == "/" or ".." in target.split("/"):
+    if not target.startswith("/") or clean_path(target) == "/" or ".." in target.split("/"):
         raise InvalidRequest(f"{what} {text!r}: the container's path must be absolute and not /")
+    refuse_at_proc(source, target, what)
     options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
     for option in options:
         if option not in _VOLUME_OPTIONS:
             raise InvalidRequest(f"{what} {text!r}: unknown option {option}", hint="ro and rw are the usual ones")
-    return Volume(source=os.path.abspath(source), target=os.path.normpath(target), options=options)
+    return Volume(source=os.path.abspath(source), target=clean_path(target), options=options)
+
+
+def clean_path(path: str) -> str:
+    """Return an absolute path in its one spelling; normpath alone leaves two slashes at the front, as POSIX has it."""
+    return "/" + os.path.normpath(path).lstrip("/")
+
+
+def refuse_at_proc(source: str, target: str, what: str) -> None:
+    """Refuse anything but the machine's procfs at /proc: hidden paths, sysctls and labels count on it (CVE-2019-16884)."""
+    if clean_path(target) == "/proc" and os.path.abspath(source) != "/proc":
+        raise InvalidRequest(f"{what}: {source} cannot be mounted at /proc, because it is not of type proc")
 
 
 _VOLUME_OPTIONS = frozenset((
@@ -427,7 +366,7 @@ def _absolute(value: Any, what: str) -> str:
     text = text_line(value, what)
     if not text.startswith("/"):
         raise InvalidRequest(f"{what} {value!r} must be an absolute path")
-    return os.path.normpath(text)
+    return clean_path(text)
 
 
 def _hostname(value: Any, what: str) -> str:

@@ -5,8 +5,8 @@ import os
 
 from mydocker.base.errors import InvalidRequest
 
+from .request import clean_path, words
 from .request import text_line as text
-from .request import words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,6 +68,6 @@ def _paths(setting: str, what: str, *, is_unmask: bool) -> tuple[str, ...]:
         return ("ALL",)
     paths = [path for path in setting.split(":") if path]
     for path in paths:
-        if not path.startswith("/") or ".." in path.split("/") or os.path.normpath(path) == "/":
+        if not path.startswith("/") or ".." in path.split("/") or clean_path(path) == "/":
             raise InvalidRequest(f"{what}: {path} is not an absolute path below /")
-    return tuple(os.path.normpath(path) for path in paths)
+    return tuple(clean_path(path) for path in paths)

@@ -143,6 +143,13 @@ def test_a_mount_that_cannot_be_is_refused_in_dockers_words(word: str, text: str
     assert text in refused(mount=[word])
 
 
+def test_nothing_but_procfs_goes_to_proc() -> None:
+    for options in ({"volume": ["/tmp:/proc/"]}, {"mount": ["type=bind,src=/tmp,dst=/proc"]}, {"tmpfs": ["/proc"]},
+                    {"mount": ["type=tmpfs,dst=//proc"]}):
+        assert "not of type proc" in refused(**options)
+    assert judge("image", [], {"volume": ["/proc:/proc"]}).volumes
+
+
 def test_named_volumes_are_refused_as_not_to_be_had() -> None:
     with pytest.raises(Unsupported, match="type volume"):
         judge("image", [], {"mount": ["src=data,dst=/x"]})

@@ -5,12 +5,12 @@ import ast
 
 from mydocker.cli.options import OPTIONS
 from mydocker.cli.rare_options import RARE_OPTIONS
-from mydocker.engine import request
+from mydocker.engine import keywords
 from mydocker.engine.isolation import option_names
 
 
 def typed_options() -> set[str]:
-    with open(request.__file__, encoding="utf-8") as file:
+    with open(keywords.__file__, encoding="utf-8") as file:
         (found,) = [node for node in ast.walk(ast.parse(file.read())) if isinstance(node, ast.ClassDef) and node.name == "Options"]
     return {node.target.id for node in found.body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)}
 
