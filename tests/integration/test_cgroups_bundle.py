@@ -163,7 +163,7 @@ for resources, may_lack in (({"pids": {"limit": 5}}, True), ({}, False)):
 
 @pytest.mark.needs("busybox")
 def test_a_bundle_runs_in_its_cgroups_path_and_delete_removes_it(runtime: Runtime, path: str) -> None:
-    bundle = runtime.bundle("cat", "/proc/self/cgroup", linux={"cgroupsPath": f"{path}/run", "namespaces": [{"type": "mount"}]})
+    bundle = runtime.bundle("cat", "/proc/self/cgroup", linux={"cgroupsPath": f"{path}/run", "namespaces": [{"type": "mount"}, {"type": "uts"}]})
     shown = runtime("run", "--bundle", bundle, "c").stdout
     assert {line.split(":", 2)[2] for line in shown.splitlines() if "perf_event" not in line} <= {f"{path}/run", "/"}
     assert shown.count(f"{path}/run\n") >= 1
@@ -191,3 +191,20 @@ def test_a_denied_device_of_a_bundle_is_eperm(runtime: Runtime, path: str) -> No
     done = runtime("run", "--bundle", bundle, "c")
     assert "can't open '/dev/x': Operation not permitted" in done.stderr
     assert done.stdout == "fine\n"
+
+
+@pytest.mark.needs("cgroup2", "memory", "busybox")
+def test_exec_goes_where_the_init_went_when_the_containers_own_group_takes_no_process(runtime: Runtime, path: str) -> None:
+    script = "mkdir /sys/fs/cgroup/foo && echo 1 >/sys/fs/cgroup/foo/cgroup.procs && touch /moved; exec sleep 1000"
+    mounts = [
+        {"destination": "/proc", "type": "proc", "source": "proc"},
+        {"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw", "nosuid", "noexec", "nodev"]},
+    ]
+    bundle = runtime.bundle("sh", "-c", script, mounts=mounts, linux={"cgroupsPath": f"{path}/deep"})
+    runtime("run", "--detach", "--bundle", bundle, "c")
+    until(lambda: os.path.exists(f"{runtime.directory}/rootfs/moved"))
+    assert runtime("exec", "c", "cat", "/proc/self/cgroup").stdout == "0::/\n"
+    # On until the kernel counts the moved init out of the group above.
+    until(lambda: runtime("exec", "c", "sh", "-c", "echo $$ >/sys/fs/cgroup/foo/cgroup.procs; echo +memory >/sys/fs/cgroup/cgroup.subtree_control",
+                          code=None).returncode == 0)
+    assert runtime("exec", "c", "cat", "/proc/self/cgroup").stdout == "0::/foo\n"

@@ -93,6 +93,14 @@ def signal_pidfd(fd: int, signum: int) -> bool:
     return True
 
 
+def pid_of(pidfd: int) -> int:
+    """Return the pid of a pidfd's process as this pid namespace has it; -1 when it was reaped."""
+    for line in _read(f"/proc/self/fdinfo/{pidfd}").splitlines():
+        if line.startswith(b"Pid:"):
+            return int(line[4:])
+    return -1
+
+
 def wait_pidfd(fd: int, timeout_s: float | None = None) -> bool:
     """Wait for the end of a pidfd's process; False when it did not come in the time given."""
     poll = select.poll()

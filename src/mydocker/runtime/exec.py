@@ -10,6 +10,7 @@ Source: setns(2), pidfd_open(2); runc's exec for what a process spec means here.
 from __future__ import annotations
 
 import _socket
+import errno
 import os
 
 from mydocker.base import files, log
@@ -18,6 +19,7 @@ from mydocker.base.record import Record
 from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup.group import Cgroup
+from mydocker.linux.process import pid_of
 
 from . import plan, sync
 from .create import Created, clone_into, kill_and_reap
@@ -87,7 +89,7 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
         cpus = os.sched_getaffinity(0) if order.process.get("execCPUAffinity") else None
         bind_to_cpus(order.process, "initial")
         try:
-            pid, pidfd = clone_into(cgroup, 0)
+            pid, pidfd = clone_beside_init(cgroup, order.init_pidfd)
             if pid == 0:
                 channel.close()
                 entered.close()
@@ -104,6 +106,17 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
         log.debug("exec cloned", pid=pid)
         undo.pop_all()
     return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup)
+
+
+def clone_beside_init(cgroup: Cgroup, init_pidfd: int) -> tuple[int, int]:
+    """Clone a process into the container's cgroup, or where its init is when that takes none (Cgroup.around)."""
+    caller = os.getpid()
+    try:
+        return clone_into(cgroup, 0)
+    except OSError as error:
+        if error.errno != errno.EBUSY or os.getpid() != caller:
+            raise
+        return clone_into(cgroup.around(pid_of(init_pidfd)), 0)
 
 
 def receive_entered(entered: _socket.socket) -> tuple[int, int] | None:

@@ -5,6 +5,7 @@ The rules and what they come to are devices.py's, the program for v2 is bpf.py's
 from __future__ import annotations
 
 import errno
+import os
 
 from mydocker.base.errors import Unavailable, Unsupported
 
@@ -12,7 +13,7 @@ from . import bpf
 from .devices import build_allow_list, parse_list, plan_transition
 from .limits import join
 from .making import make_v1
-from .paths import read_text, to_error, write_text
+from .paths import read_text, to_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,11 +68,27 @@ def _restrict_in_use(group: Cgroup, target: AllowList, *, is_new: bool) -> None:
         group.thaw()
 
 
+def _write_rules(directory: str, rules: list[DeviceRule]) -> None:
+    """Write the rules in their order, one write(2) each; a run of the same kind shares a descriptor."""
+    fd, is_allowing = -1, None
+    try:
+        for rule in rules:
+            if rule.allow != is_allowing:
+                if fd >= 0:
+                    os.close(fd)
+                    fd = -1
+                fd = os.open(f"{directory}/devices.{'allow' if rule.allow else 'deny'}", os.O_WRONLY | os.O_CLOEXEC)
+                is_allowing = rule.allow
+            os.write(fd, str(rule).encode())
+    finally:
+        if fd >= 0:
+            os.close(fd)
+
+
 def _restrict_on_v1(group: Cgroup, target: AllowList) -> None:
     directory = group.v1["devices"]
     try:
-        for rule in plan_transition(parse_list(read_text(f"{directory}/devices.list")), target):
-            write_text(f"{directory}/devices.{'allow' if rule.allow else 'deny'}", str(rule))
+        _write_rules(directory, plan_transition(parse_list(read_text(f"{directory}/devices.list")), target))
         result = parse_list(read_text(f"{directory}/devices.list"))
     except OSError as error:
         raise to_error(f"restrict devices of cgroup {directory}", error) from error

@@ -125,6 +125,18 @@ class Cgroup:
             raise NotFound(f"open cgroup {missing[0]}: it is not there")
         return Cgroup(self.path + suffix, self.found, chosen, v2_directory)
 
+    def around(self, pid: int) -> Cgroup:
+        """Return this cgroup with, on v2, the one below it that a process of the container's is in.
+
+        Once a container hands controllers down inside, its own v2 group takes no processes any more ("no internal
+        processes", cgroup-v2.rst), and who enters it goes where its init went. Raises OSError when the process has ended.
+        """
+        for line in read_text(f"/proc/{pid}/cgroup").splitlines():
+            path = line[3:]
+            if line.startswith("0::") and f"{path}/".startswith(f"{self.path}/") and "/../" not in f"{path}/":
+                return Cgroup(self.path, self.found, self.v1, self.found.v2 + path)
+        return self
+
     def delegate(self, uid: int) -> None:
         """Give the v2 group to a user of the container's user namespace, as far as that is safe (cgroups(7), "Delegation").
 
