@@ -46,7 +46,7 @@ def test_a_memory_policy_that_is_none_is_refused_by_field(runtime: Runtime, poli
 
 def test_a_sysctl_of_a_namespace_that_is_the_hosts_is_refused(runtime: Runtime) -> None:
     """Written, it would be the machine's."""
-    namespaces = [{"type": kind} for kind in ("mount", "pid", "ipc")]
+    namespaces = [{"type": kind} for kind in ("mount", "pid", "ipc", "uts")]
     for path in ({}, {"path": "/proc/self/ns/net"}):
         both = [*namespaces, {"type": "network", **path}] if path else namespaces
         bundle = runtime.bundle("true", linux={"sysctl": {"net.ipv4.ip_forward": "0"}, "namespaces": both})
