@@ -40,7 +40,10 @@
 #include "reap.h"
 #include "sys.h"
 
-enum { PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8, PLAN_REAPER = 16, PLAN_TERMINAL = 32 };
+enum {
+    PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8, PLAN_REAPER = 16, PLAN_TERMINAL = 32,
+    PLAN_ALL_CPUS = 64
+};
 enum { EXIT_FAILED = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 enum { PATH_BYTES = 4096, SIGNALS = 64, JOIN_SESSION_KEYRING = 1, IOPRIO_WHO_PROCESS = 1, OUTPUT_BYTES = 512 };
 
@@ -258,6 +261,13 @@ static void set_priorities(const struct stage *stage) {
         check(stage, sys(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, plan->io_priority, 0, 0), "set process.ioPriority");
     if (plan->flags & PLAN_SCHEDULER)
         check(stage, sys(SYS_sched_setattr, 0, (long)&plan->scheduler, 0, 0, 0), "set process.scheduler");
+}
+
+// Whoever called the runtime may be bound to some processors. What binds the container is its cpuset, which the kernel minds.
+static void take_all_cpus(const struct stage *stage) {
+    static const uint8_t all[1024] = {[0 ... 1023] = 0xff};
+    if (stage->plan->flags & PLAN_ALL_CPUS)
+        (void)sys(SYS_sched_setaffinity, 0, sizeof all, (long)all, 0, 0); // refused: the processors stay what they were
 }
 
 static void drop_bounding(const struct stage *stage) {
@@ -571,6 +581,7 @@ static int last_stage(int argc, char **argv) {
     reset_signals(&stage);
     join_keyring(&stage);
     set_limits(&stage);
+    take_all_cpus(&stage);
     set_priorities(&stage);
     become_user(&stage);
     enter_cwd(&stage);

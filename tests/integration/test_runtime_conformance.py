@@ -129,3 +129,42 @@ def test_a_poststop_hook_that_fails_keeps_none_of_the_others(runtime: Runtime) -
 def test_times_of_a_deadline_that_do_not_fit_are_told_apart(runtime: Runtime, scheduler: dict[str, int], text: str) -> None:
     bundle = runtime.bundle("true", process={"scheduler": {"policy": "SCHED_DEADLINE", **scheduler}})
     assert text in runtime("run", "--bundle", bundle, "conformance-scheduler", code=1).stderr
+
+
+def test_each_name_is_once_in_the_environment_and_an_empty_home_is_the_users(runtime: Runtime) -> None:
+    bundle = runtime.bundle("env", process={"env": ["ONE=two", "HOME=/other", "ONE=", "PATH=/bin", "HOME="]})
+    assert sorted(runtime("run", "--bundle", bundle, "conformance-env").stdout.splitlines()) == ["HOME=/root", "ONE=", "PATH=/bin"]
+
+
+def test_a_terminal_of_ours_passes_lines_on_as_they_are(runtime: Runtime) -> None:
+    bundle = runtime.bundle("sh", "-c", "test -t 1 && echo one", process={"terminal": True})
+    done = subprocess.run(
+        [PROGRAM, "--root", runtime.root, "run", "--bundle", bundle, "conformance-tty"], capture_output=True, check=True, stdin=subprocess.DEVNULL)
+    assert done.stdout == b"one\n"
+
+
+def test_the_callers_processors_are_no_limit_of_the_containers(runtime: Runtime) -> None:
+    before = os.sched_getaffinity(0)
+    if len(before) < 2:
+        pytest.skip("needs two processors")
+    show = ("grep", "Cpus_allowed_list", "/proc/self/status")
+    bundle = runtime.bundle("sleep", "100")
+    first = runtime.bundle(*show)
+    words = ("taskset", "-c", str(min(before)), PROGRAM, "--root", runtime.root)
+    subprocess.run([*words, "run", "--detach", "--bundle", bundle, "conformance-cpus"], check=True, stdin=subprocess.DEVNULL)
+    for command in (["exec", "conformance-cpus", *show], ["run", "--bundle", first, "conformance-cpus2"]):
+        done = subprocess.run([*words, *command], check=True, capture_output=True, text=True)
+        assert done.stdout.split()[-1] == format_cpus(before)
+
+
+def format_cpus(cpus: set[int]) -> str:
+    return f"{min(cpus)}-{max(cpus)}" if len(cpus) == max(cpus) - min(cpus) + 1 else ",".join(map(str, sorted(cpus)))
+
+
+def test_exec_has_an_ambient_capability_only_where_the_spec_has_it_inheritable(runtime: Runtime) -> None:
+    sets = {kind: ["CAP_KILL"] for kind in ("bounding", "effective", "permitted")}
+    bundle = runtime.bundle("sleep", "100", process={"capabilities": {**sets, "bounding": ["CAP_KILL", "CAP_SYSLOG"], "inheritable": ["CAP_SYSLOG"]}})
+    runtime("run", "--detach", "--bundle", bundle, "conformance-cap")
+    options = ("--cap", "CAP_SYSLOG", "--cap", "CAP_CHOWN")
+    status = runtime("exec", *options, "conformance-cap", "cat", "/proc/self/status").stdout
+    assert f"CapAmb:\t{1 << 34:016x}\n" in status and f"CapInh:\t{1 << 34:016x}\n" in status

@@ -26,18 +26,30 @@ def set_window_size(fd: int, rows: int, cols: int) -> None:
     fcntl.ioctl(fd, termios.TIOCSWINSZ, size)
 
 
+def pass_newlines(fd: int) -> None:
+    """Have a terminal pass on a newline as it is, not as carriage return and newline. Raises OSError."""
+    import termios  # cold
+
+    attributes = termios.tcgetattr(fd)
+    attributes[1] &= ~termios.ONLCR
+    termios.tcsetattr(fd, termios.TCSANOW, attributes)
+
+
 class raw_terminal:
     """Context manager: the terminal in raw mode, as cfmakeraw(3) makes it, and always put back.
+
+    With `keeps_output` it goes on turning a newline into a new line's start: for what comes from a terminal with `pass_newlines`.
 
     Does nothing when `fd` is no terminal. Every key, Ctrl-C too, is then a byte of input. Leaving
     restores what was there on entry, also when an exception (such as a caller's signal handler
     raising SystemExit) leaves the block.
     """
 
-    __slots__ = ("_fd", "_saved")
+    __slots__ = ("_fd", "_keeps_output", "_saved")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, keeps_output: bool = False) -> None:
         self._fd = fd
+        self._keeps_output = keeps_output
         self._saved: list[Any] | None = None
 
     def __enter__(self) -> raw_terminal:
@@ -52,7 +64,8 @@ class raw_terminal:
             termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
             | termios.INLCR | termios.IGNCR | termios.ICRNL | termios.IXON
         )
-        raw[1] &= ~termios.OPOST
+        if not self._keeps_output:
+            raw[1] &= ~termios.OPOST
         raw[2] = raw[2] & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         raw[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
         raw[6][termios.VMIN] = 1

@@ -127,10 +127,7 @@ def open_log(top: Arguments) -> LogFile:
 def _enable_debug(log_file: LogFile) -> None:
     from .reporting import format_line  # cold
 
-    if log_file.fd >= 0 or log_file.is_json:
-        log.enable(log_file.fd if log_file.fd >= 0 else 2, lambda text: format_line("debug", text, as_json=log_file.is_json))
-    else:
-        log.enable()
+    log.enable(log_file.fd if log_file.fd >= 0 else 2, lambda text: format_line("debug", text, as_json=log_file.is_json))
 
 
 def write_out(text: str) -> int:

@@ -44,7 +44,9 @@ def attend(pid: int, pidfd: int, console: int, start: Callable[[], None]) -> int
         start()
         wait_pidfd(pidfd)
     else:
-        with pty.raw_terminal(0):
+        # As runc: whoever reads our output through a pipe gets lines as the command wrote them.
+        pty.pass_newlines(console)
+        with pty.raw_terminal(0, keeps_output=True):
             _follow_window(console)
             signal.signal(signal.SIGWINCH, lambda *_: _follow_window(console))
             start()

@@ -415,14 +415,19 @@ def execute_last_stage(process: Process, credentials: Credentials, last: LastSta
 
 def has_home(process: Process) -> bool:
     """Tell whether the environment says where HOME is."""
-    return any(item.startswith("HOME=") and item != "HOME=" for item in process.get("env") or ())
+    homes = [item for item in process.get("env") or () if item.startswith("HOME=")]
+    return bool(homes) and homes[-1] != "HOME="
 
 
 def with_home(process: Process, credentials: Credentials) -> Process:
-    """Return the process with HOME in its environment: the user's, when the image and user say nothing."""
-    if has_home(process):
-        return process
-    return {**process, "env": [*(item for item in process.get("env") or () if item != "HOME="), f"HOME={credentials.home}"]}
+    """Return the process with each name once in its environment, the last one's value, as runc has it; and with a HOME.
+
+    That is the user's, where the spec says nothing or nothing else than an empty word.
+    """
+    env = {item.partition("=")[0]: item for item in process.get("env") or ()}
+    if env.get("HOME", "HOME=") == "HOME=":
+        env["HOME"] = f"HOME={credentials.home}"
+    return {**process, "env": list(env.values())}
 
 
 def report_and_exit(channel: _socket.socket, error: BaseException) -> NoReturn:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
 _LIMIT_BYTES = 24
-_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL = 1, 2, 4, 8, 16, 32
+_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL, _ALL_CPUS = 1, 2, 4, 8, 16, 32, 64
 #: The name of our own runtime as a program of its own.
 OWN_PROGRAM = "mydocker-runtime"
 #: An annotation of the spec that asks for a small process 1 before the command (`--init`); `true` is its only meaning.
@@ -100,6 +100,7 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
         | (_SCHEDULER if attributes.scheduler else 0)
         | (_PERSONALITY if attributes.personality is not None else 0)
         | (_REAPER if last.reaper else 0)
+        | (0 if process.get("execCPUAffinity") else _ALL_CPUS)
         | (_TERMINAL if process.get("terminal") else 0)
     )
     middle = b"".join((attributes.limits, hooks, groups, last.filters))

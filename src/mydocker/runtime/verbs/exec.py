@@ -101,7 +101,8 @@ def build_process(arguments: Arguments, spec: Spec) -> Process:
 
 
 def add_capabilities(process: dict[str, object], names: list[str]) -> None:
-    """Add capabilities to the sets of a process, but to the inheritable and ambient ones (CVE-2022-29162)."""
+    """Add capabilities to the sets of a process, but not to the inheritable ones (CVE-2022-29162), and to the ambient ones
+    only what is inheritable already: then the spec means it so."""
     if not names:
         return
     from mydocker.linux.caps import NUMBERS  # cold
@@ -112,6 +113,8 @@ def add_capabilities(process: dict[str, object], names: list[str]) -> None:
     sets: dict[str, list[str]] = dict(process.get("capabilities") or {})  # type: ignore[call-overload]
     for kind in ("bounding", "effective", "permitted"):
         sets[kind] = list(dict.fromkeys([*sets.get(kind, ()), *names]))
+    inheritable = [name for name in names if name in sets.get("inheritable", ())]
+    sets["ambient"] = list(dict.fromkeys([*sets.get("ambient", ()), *inheritable]))
     process["capabilities"] = sets
 
 
