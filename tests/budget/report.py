@@ -93,7 +93,7 @@ def _lines(result: Result) -> Iterator[tuple[str, ...]]:
             yield (title, name, *cells, *ratios, budget, comparison.verdict)
         else:
             ceiling = result.row.ceiling if name == _OURS else None
-            budget = "" if ceiling is None else format_number(ceiling, is_bytes=True)
+            budget = "" if ceiling is None else format_number(ceiling, is_bytes=result.row.is_bytes)
             yield (title, name, *cells, "", "", budget, result.own_verdict if name == _OURS else "")
         title = ""
 
