@@ -360,6 +360,8 @@ def enter_root(root: Rootfs, own_namespaces: int) -> None:
         os.chroot(".")
         return
     sc.pivot_root(".", ".")
+    # Where the spec wanted shared mounts, the host's are peers: undone here, they would be undone there, too.
+    sc.mount(None, ".", None, sc.MS_SLAVE | sc.MS_REC, None)
     # The old root now lies on top of the new one; detached, nothing leads to the host any more.
     sc.umount2(".", sc.MNT_DETACH)
     os.chdir("/")
