@@ -397,9 +397,9 @@ static void wait_for_start(const struct stage *stage) {
     char byte;
     const int *fds = stage->plan->fds;
     int fd = fds[FD_START] >= 0 ? fds[FD_START] : fds[FD_SYNC];
-    long result = say(stage, "R", 1);
-    if (fds[FD_START] < 0) // with a FIFO, the creator may be gone by now: that is allowed
-        check(stage, result, "say that the container is ready");
+    // Who creates waits for this, FIFO or not: one that is gone by now was killed, and nobody would know of us.
+    check(stage, say(stage, "R", 1), "say that the container is ready");
+    long result;
     do
         result = sys(SYS_read, fd, (long)&byte, 1, 0, 0);
     while (result == -EINTR);

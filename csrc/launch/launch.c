@@ -108,7 +108,7 @@ static int launch(int argc, char **argv) {
         arguments[count++] = argv[i];
     arguments[count] = NULL;
     (void)sys(SYS_execve, (long)interpreter, (long)arguments, (long)(argv + argc + 1), 0, 0);
-    fail("execute the Python interpreter that it was installed with: it is gone; install it again");
+    fail("execute the Python interpreter that it was installed with: it is gone, or not for this user");
     return EXIT_FAILED;
 }
 

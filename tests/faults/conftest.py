@@ -10,3 +10,4 @@ from fixtures import (  # noqa: F401
     pytest_runtest_makereport,
     root_with_images,
 )
+from runtime_rig import runtime  # noqa: F401

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from mydocker.base import files, jsontext
+from mydocker.base import files, jsontext, trace
 from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
@@ -80,6 +80,7 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         lock = context.root.claim(context.id)
         undo.callback(lock.close)
         undo.callback(remove_directory, context.root.directory(context.id))
+        trace.point("claimed id")
         files.replace_bytes(SPEC, bundle.text, dir_fd=lock.fd)
         console_socket = connect_console(arguments["console-socket"])
         created = create(
@@ -89,8 +90,10 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
             make_cgroup=lambda: claim_cgroup(context, bundle.spec))
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
+        trace.point("cloned runtime init")
         state = record(context, bundle, created)
         files.save_json(STATE, state.to_document(), dir_fd=lock.fd)
+        trace.point("wrote runtime state")
         handshake = Handshake(created.channel, process["args"])
         console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
         if arguments["pid-file"]:

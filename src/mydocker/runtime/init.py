@@ -99,7 +99,8 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     spec = order.spec
     process = spec["process"]
     trace.point("init began")
-    hide_from_ptrace()
+    if order.has_helper or not order.new_namespaces & sc.CLONE_NEWUSER:
+        hide_from_ptrace()  # else become_root does: an ordinary user's creator could not open our uid_map before
     enter_user_namespace(order, channel)
     score_for_oom_killer(process, order.own_namespaces)
     enter_cgroup_namespace(order.new_namespaces)
