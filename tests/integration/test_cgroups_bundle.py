@@ -171,6 +171,17 @@ def test_a_bundle_runs_in_its_cgroups_path_and_delete_removes_it(runtime: Runtim
 
 
 @pytest.mark.needs("busybox")
+def test_a_bundle_without_a_path_is_in_a_group_of_the_runtimes_own(runtime: Runtime) -> None:
+    name = f"own-{os.getpid()}"
+    bundle = runtime.bundle("sleep", "100", linux={"cgroupsPath": ""})
+    runtime("run", "--detach", "--bundle", bundle, name)
+    pid = runtime.state(name)["pid"]
+    assert all(str(pid) in read_text(f"{place}/cgroup.procs").split() for place in places(f"/mydocker-runtime/{name}"))
+    runtime("delete", "--force", name)
+    assert not any(os.path.isdir(place) for place in places(f"/mydocker-runtime/{name}"))
+
+
+@pytest.mark.needs("busybox")
 def test_a_bundle_never_kills_what_runs_in_its_cgroups_path(runtime: Runtime, path: str) -> None:
     group = Cgroup.claim(f"{path}/busy", {})
     child = Child(group)
