@@ -16,6 +16,7 @@ import pytest
 from attack_rig import load_image
 from harness import PATIENCE, Mydocker
 from image_rig import Member, member, symlink
+from runtime_rig import Runtime, runtime  # noqa: F401
 
 pytestmark = [pytest.mark.needs("root", "overlay")]
 
@@ -106,6 +107,15 @@ def test_inheritable_capabilities_are_empty(mydocker: Mydocker, image: str, word
         sets = [line.split() for line in status.splitlines() if line.startswith(("CapInh", "CapAmb"))]
         assert len(sets) == 4
         assert all(int(value, 16) == 0 for _, value in sets), sets
+
+
+def test_a_capability_given_to_an_execd_process_is_not_inheritable(runtime: Runtime) -> None:  # noqa: F811
+    """CVE-2022-29162: `runc exec --cap` gave it to the inheritable set, too. runtime/verbs/exec.py add_capabilities."""
+    runtime("create", "--bundle", runtime.bundle("sleep", "1000"), "c")
+    runtime("start", "c")
+    status = runtime("exec", "--cap", "CAP_NET_ADMIN", "c", "cat", "/proc/self/status").stdout
+    sets = {line.split()[0]: int(line.split()[1], 16) for line in status.splitlines() if line.startswith("Cap")}
+    assert sets["CapPrm:"] & 1 << 12 and sets["CapInh:"] == sets["CapAmb:"] == 0
 
 
 def fifo(name: str) -> Member:

@@ -18,7 +18,7 @@ import os
 from _blake2 import blake2b  # hashlib would load libcrypto
 
 from mydocker.base import files, jsontext, log
-from mydocker.base.errors import InvalidRequest
+from mydocker.base.errors import Corrupt, InvalidRequest
 from mydocker.base.record import Record
 
 TYPE_CHECKING = False
@@ -105,8 +105,8 @@ def _load(path: str) -> bytes:
     """Return the program of an entry; nothing when it is missing, spoiled, or made by another library."""
     try:
         content = files.read_bytes(path, limit_bytes=_MAX_FILE_BYTES)
-    except FileNotFoundError:
-        return b""
+    except (OSError, Corrupt):
+        return b""  # missing, or too large to be one of ours: it is made anew
     header, newline, program = content[_DIGEST_BYTES:].partition(b"\n")
     if not newline or not program or len(program) % 8 or content[:_DIGEST_BYTES] != _digest(content[_DIGEST_BYTES:]):
         log.debug("seccomp cache entry is spoiled", path=path)
@@ -133,11 +133,18 @@ def _compile(section: Seccomp, cache_directory: str, key: str) -> bytes:
     program, library = compile_section(section)
     log.debug("compiled a seccomp filter", instructions=len(program) // 8, library=library)
     if cache_directory and (header := _identity(library)):
-        os.makedirs(cache_directory, mode=0o700, exist_ok=True)
-        _make_room(cache_directory)
-        content = header + b"\n" + program
-        files.replace_bytes(f"{cache_directory}/{key}", _digest(content) + content)
+        try:
+            _save(cache_directory, key, header + b"\n" + program)
+        except OSError as error:
+            # A full or read-only disk is no reason not to start: the next start compiles again.
+            log.debug("cannot keep a seccomp filter", path=f"{cache_directory}/{key}", error=str(error))
     return program
+
+
+def _save(cache_directory: str, key: str, content: bytes) -> None:
+    os.makedirs(cache_directory, mode=0o700, exist_ok=True)
+    _make_room(cache_directory)
+    files.replace_bytes(f"{cache_directory}/{key}", _digest(content) + content)
 
 
 def _make_room(cache_directory: str) -> None:

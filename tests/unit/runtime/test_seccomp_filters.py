@@ -188,8 +188,8 @@ def test_a_section_is_compiled_once_and_then_comes_from_the_cache(tmp_path: Path
 
 @pytest.mark.parametrize("damage", [
     lambda content: b"", lambda content: content[:-3], lambda content: content[:-8],
-    lambda content: content[:-1] + bytes([content[-1] ^ 1]), lambda content: content[:20], lambda content: content + b"\0" * 8,
-], ids=["empty", "torn", "an instruction short", "a bit flipped", "header cut", "longer"])
+    lambda content: content[:-1] + bytes([content[-1] ^ 1]), lambda content: content[:20], lambda content: content + b"\0" * 8, lambda content: content * 1000,
+], ids=["empty", "torn", "an instruction short", "a bit flipped", "header cut", "longer", "huge"])
 def test_a_spoiled_entry_is_never_used_but_made_anew(tmp_path: Path, compiled: list[Any], damage: Any) -> None:
     cache = str(tmp_path)
     first = prepare_filter(section(rule("getcwd")), cache)
@@ -208,6 +208,14 @@ def test_an_entry_of_another_library_is_made_anew(tmp_path: Path, compiled: list
     content = (tmp_path / name).read_bytes()[seccomp._DIGEST_BYTES:].replace(b" ", b" 9", 1)
     (tmp_path / name).write_bytes(seccomp._digest(content) + content)
     prepare_filter(section(rule("getcwd")), str(tmp_path))
+    assert len(compiled) == 2
+
+
+def test_a_cache_that_cannot_be_written_is_no_failure(tmp_path: Path, compiled: list[Any]) -> None:
+    (tmp_path / "file").write_text("")
+    first = prepare_filter(section(rule("getcwd")), str(tmp_path / "file" / "seccomp"))
+    assert first.program
+    assert prepare_filter(section(rule("getcwd")), str(tmp_path / "file" / "seccomp")) == first
     assert len(compiled) == 2
 
 
