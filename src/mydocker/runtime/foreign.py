@@ -68,7 +68,7 @@ class ForeignRuntime(Record):
         def work(channel: _Channel) -> None:
             self._create(channel, spec, root_mount, stdio, user, groups)
 
-        return self._start_proxy(work, spec["linux"]["cgroupsPath"], [*(stdio or ()), *_named_descriptors(spec)])
+        return self._start_proxy(work, spec["linux"]["cgroupsPath"])
 
     def enter(
         self, process: Process, *, cgroups_path: str, namespaces: int, init_pidfd: int, stdio: Stdio, user: str,
@@ -81,7 +81,7 @@ class ForeignRuntime(Record):
         def work(channel: _Channel) -> None:
             self._exec(channel, process, init_pidfd, stdio, user, groups)
 
-        return self._start_proxy(work, cgroups_path, [init_pidfd, *(stdio or ())])
+        return self._start_proxy(work, cgroups_path)
 
     def delete(self) -> None:
         """Have the runtime forget the container, and kill what is left of it. Idempotent."""
@@ -93,14 +93,14 @@ class ForeignRuntime(Record):
             # The program may be gone, or know nothing of it any more: the cgroup's removal kills what there is.
             log.debug("foreign delete", container=self.container_id, error=error)
 
-    def _start_proxy(self, work: Callable[[_Channel], None], cgroups_path: str, keep: list[int]) -> Created:
+    def _start_proxy(self, work: Callable[[_Channel], None], cgroups_path: str) -> Created:
         with ExitStack() as undo:
             channel, inner = sync.open_pair()
             undo.callback(channel.close)
             told, teller = sync.open_pair()
             undo.callback(told.close)
             if os.fork() == 0:
-                self._run_proxy(work, _Channel(sync=inner, teller=teller), keep)
+                self._run_proxy(work, _Channel(sync=inner, teller=teller))
             inner.close()
             teller.close()
             pid = _receive_pid(told, channel)
@@ -115,11 +115,8 @@ class ForeignRuntime(Record):
 
     # --- in the proxy ---------------------------------------------------------------------------------
 
-    def _run_proxy(self, work: Callable[[_Channel], None], channel: _Channel, keep: list[int]) -> NoReturn:
+    def _run_proxy(self, work: Callable[[_Channel], None], channel: _Channel) -> NoReturn:
         try:
-            # As long as the container is `created` this process waits: with the container's lock, for one, nobody
-            # could start it.
-            _close_others([0, 1, 2, channel.sync.fileno(), channel.teller.fileno(), *keep])
             work(channel)
         except BaseException as error:
             report_and_exit(channel.sync, error)
@@ -144,8 +141,9 @@ class ForeignRuntime(Record):
             with _Console(self.directory, wanted=process.get("terminal", False)) as console:
                 self._call("create", "--bundle", self.directory, *console.option, "--pid-file", f"{self.directory}/pid",
                            self.container_id, stdio=stdio)
-                channel.introduce(f"{self.directory}/pid", console)
-            if channel.sync.recv(1) == sync.START:
+                master = console.receive()
+            channel.introduce(f"{self.directory}/pid", master)
+            if channel.wait_for_start():
                 self._call("start", self.container_id)
         except BaseException:
             self.delete()
@@ -165,12 +163,13 @@ class ForeignRuntime(Record):
                 # It runs at once: what it writes waits in its pipes for the monitor.
                 self._call("exec", "--detach", "--process", process_path, *console.option, "--pid-file", pid_path,
                            self.container_id, stdio=stdio)
-                channel.introduce(pid_path, console)
+                master = console.receive()
+            channel.introduce(pid_path, master)
         finally:
             for path in (process_path, pid_path):
                 if os.path.exists(path):
                     os.unlink(path)
-        channel.sync.recv(1)
+        channel.wait_for_start()
 
     def _mount_root(self, spec: Spec, root_mount: Mount) -> tuple[str, int]:
         """Mount the container's root; return its path, as the bundle has it, and a descriptor, which the caller closes."""
@@ -244,18 +243,28 @@ class _Channel(Record):
     sync: _socket.socket
     teller: _socket.socket
 
-    def introduce(self, pid_path: str, console: _Console) -> None:
-        """Say all that an init says, and then who it is.
+    def introduce(self, pid_path: str, master: int) -> None:
+        """Say all that an init says (`master` is its terminal's, or -1), and then who it is.
 
         In this order, because the process may have ended by then: what it was to say is there before the monitor looks.
         """
-        if console.option:
-            master = console.receive()
+        pid = files.read_bytes(pid_path).strip()
+        # Until now the caller's locks kept a sweep away while the runtime was writing. From here on this process may wait as
+        # long as the container is `created`, and with the container's lock nobody could start it.
+        _close_others([0, 1, 2, self.sync.fileno(), self.teller.fileno(), *([master] if master >= 0 else [])])
+        if master >= 0:
             sync.send(self.sync, sync.CONSOLE, master)
             os.close(master)
         sync.send(self.sync, sync.READY)
-        sync.send(self.teller, sync.CLONED + files.read_bytes(pid_path).strip())
+        sync.send(self.teller, sync.CLONED + pid)
         self.teller.close()
+
+    def wait_for_start(self) -> bool:
+        """Wait for START; False when whoever was to say so is gone, and with it the container, which others undo."""
+        try:
+            return self.sync.recv(1) == sync.START
+        except ConnectionResetError:
+            return False
 
 
 def _receive_pid(told: _socket.socket, channel: _socket.socket) -> int:
@@ -281,13 +290,6 @@ def _with_user(process: Process, root_fd: int, user: str, groups: tuple[str, ...
     who = resolve_user(root_fd, user, groups)
     found: Process = {**process, "user": {"uid": who.uid, "gid": who.gid, "additionalGids": list(who.groups)}}
     return with_home(found, who)
-
-
-def _named_descriptors(spec: Spec) -> list[int]:
-    """Return the descriptors of ours that a spec names: namespaces to join, detached mounts."""
-    named = [namespace.get("path", "") for namespace in spec["linux"].get("namespaces", ())]
-    named += [mount.get("source", "") for mount in spec.get("mounts", ())]
-    return [int(path.removeprefix(_SELF_FD)) for path in named if path.startswith(_SELF_FD)]
 
 
 def _close_others(keep: list[int]) -> None:
@@ -354,7 +356,9 @@ class _Console:
         self._stack.close()
 
     def receive(self) -> int:
-        """Return the master that was sent meanwhile. The caller closes it. Raises RuntimeFailed when there is none."""
+        """Return the master that was sent meanwhile, -1 when none was wanted. The caller closes it. Raises RuntimeFailed."""
+        if not self.option:
+            return -1
         try:
             connection, _ = self._listener.accept()
             with connection:
