@@ -25,12 +25,12 @@ def label_mounts(spec: Spec) -> Spec:
     label = spec.get("linux", {}).get("mountLabel", "")
     if not label:
         return spec
-    if '"' in label or "\0" in label or "\n" in label:
+    if "\0" in label or "\n" in label:
         raise InvalidRequest(f"linux.mountLabel: {label[:80]!r} is not a label")
     if not is_selinux_enabled():
         raise Unsupported(f"linux.mountLabel: {label}: SELinux is not enabled on this machine")
-    # In quotes, because the categories of a label are separated by commas.
-    return {**spec, "mounts": [_label(mount, f'context="{label}"') for mount in spec.get("mounts") or ()]}
+    # Without the quotes that mount(2) wants around the commas of a label: fsconfig(2) takes an option as it is.
+    return {**spec, "mounts": [_label(mount, f"context={label}") for mount in spec.get("mounts") or ()]}
 
 
 def _label(mount: Mount, option: str) -> Mount:
