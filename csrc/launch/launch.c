@@ -2,7 +2,7 @@
 //
 // conmon, containerd's shim and podman's clean-up call a runtime with whatever PATH they have, and with no HOME at all, so
 // nothing is looked up in either. pip writes scripts whose first line names the interpreter, and which import `site` and
-// `re` before anything of ours: 6 ms of 18 at each call (docs/runtime.md). This program
+// `re` before anything of ours: 7 ms of 18 at each call (docs/runtime.md). This program
 //
 //     reads the first line of `mydocker`, which pip wrote next to it, and executes that interpreter with -I -S;
 //     a first line that names a shell (pip does so for long paths) means the python3 next to it: a virtual environment.
