@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from mydocker.base.paths import Layout
-    from mydocker.runtime.create import Created
+    from mydocker.runtime.cloning import Created
 
     from .request import ContainerConfig
     from .store import ContainerRecord

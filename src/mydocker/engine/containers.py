@@ -25,33 +25,46 @@ if TYPE_CHECKING:
     from .execs import ExecOptions, ExecResult
     from .keywords import Options
     from .request import ContainerConfig
+    from .starting import Starter
     from .store import ContainerRecord, Store
 
 
 class Containers:
     """The containers of an engine: `engine.containers`."""
 
-    __slots__ = ("_lock", "_made", "_make_creator", "_store")
+    __slots__ = ("_lock", "_made", "_make_creator", "_make_starter", "_starting", "_store")
 
-    def __init__(self, store: Store, make_creator: Callable[[], Creator]) -> None:
+    def __init__(
+        self, store: Store, make_starter: Callable[[], Starter], make_creator: Callable[[Starter], Creator],
+    ) -> None:
         self._store = store
+        self._make_starter = make_starter
         self._make_creator = make_creator
+        self._starting: Starter | None = None
         self._made: Creator | None = None
         self._lock = allocate_lock()
 
     @property
-    def _creator(self) -> Creator:
+    def _starter(self) -> Starter:
         with self._lock:  # the first starts may come from many threads at once
+            if self._starting is None:
+                self._starting = self._make_starter()
+            return self._starting
+
+    @property
+    def _creator(self) -> Creator:
+        starter = self._starter
+        with self._lock:
             if self._made is None:
-                self._made = self._make_creator()
+                self._made = self._make_creator(starter)
             return self._made
 
     def _delete(self, path: str) -> None:
         """Delete a tree in the trash: in the background where there is a launcher."""
-        if self._made is None:
+        if self._starting is None:
             recover.remove_tree(path)
         else:
-            self._made.starter.delete(path)
+            self._starting.delete(path)
 
     def create(self, image: str, argv: Iterable[str] = (), **options: Unpack[Options]) -> Container:
         """Make a container without starting it. Options are those of `mydocker run`, `-` written as `_`.
@@ -390,7 +403,7 @@ class Container:
 
         record = self.refresh()._record
         require_running(record.status, "exec in", name=record.name)
-        session = open_exec(self._store, self._creator.starter, self.id, judge_exec(argv, **options))
+        session = open_exec(self._store, self._containers._starter, self.id, judge_exec(argv, **options))
         session.container = self
         return session
 

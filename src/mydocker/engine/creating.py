@@ -22,9 +22,10 @@ from mydocker.storage.snapshots import overlay_mount
 from . import recover
 from .ending import forget_foreign
 from .lifecycle import CREATING, RUNNING
+from .process_spec import merge_env
 from .request import ContainerConfig
 from .sessions import LiveSession
-from .spec import ETC_FILES, build_spec, hostname_of, merge_env
+from .spec import ETC_FILES, build_spec, hostname_of
 from .stage import ContainerStage
 from .store import Claim, ContainerRecord, Store, cgroups_path
 

@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 from mydocker.base.paths import Layout
-from mydocker.image.store import Images
 
 from .containers import Containers
 from .store import Store
@@ -11,6 +10,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from typing import Any
+
+    from mydocker.image.store import Images
 
     from .creating import Creator
     from .starting import Starter
@@ -25,7 +26,7 @@ class Engine:
     threads, such as the command line. Close it, or use it as a context manager: containers live on.
     """
 
-    __slots__ = ("_is_single_threaded", "_starter", "containers", "images", "layout", "store")
+    __slots__ = ("_images", "_is_single_threaded", "_starter", "containers", "layout", "store")
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, single_threaded: bool = False) -> None:
         self.layout = Layout(root)
@@ -33,16 +34,34 @@ class Engine:
         self.store = Store(self.layout)
         self._is_single_threaded = single_threaded
         self._starter: Starter | None = None
-        self.images = Images(self.layout)
-        self.containers = Containers(self.store, self._make_creator)
+        self._images: Images | None = None
+        self.containers = Containers(self.store, self._make_starter, self._make_creator)
 
-    def _make_creator(self) -> Creator:
-        # Whoever only looks (ps, logs, stop) need not import the half of the engine that makes containers.
+    @property
+    def images(self) -> Images:
+        """The images."""
+        if self._images is None:
+            from mydocker.image.store import Images  # cold for whoever looks or enters
+
+            self._images = Images(self.layout)
+        return self._images
+
+    def _make_starter(self) -> Starter:
+        if self._is_single_threaded:
+            from .starting import ForkStarter  # cold for whoever only looks
+
+            self._starter = ForkStarter()
+        else:
+            from .launching import LauncherStarter
+
+            self._starter = LauncherStarter()
+        return self._starter
+
+    def _make_creator(self, starter: Starter) -> Creator:
+        # Whoever only looks (ps, logs, stop) or enters (exec) need not import the half that makes containers.
         from .creating import Creator
-        from .starting import ForkStarter, LauncherStarter
 
-        self._starter = ForkStarter() if self._is_single_threaded else LauncherStarter()
-        return Creator(self.store, self.images, self._starter)
+        return Creator(self.store, self.images, starter)
 
     def __enter__(self) -> Engine:
         return self

@@ -13,16 +13,16 @@ from mydocker.base.errors import Conflict, InvalidRequest
 from mydocker.base.record import Record
 from mydocker.linux.process import open_pidfd
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
-from mydocker.runtime.create import NAMESPACES
+from mydocker.runtime.namespaces import FLAGS
 
 from . import recover
 from .ending import current
+from .exec_stage import ExecStage
 from .lifecycle import require_running
 from .observe import identity_of
+from .process_spec import merge_env, set_console_size
 from .request import judge_argv, judge_console_size, judge_env, read_env_file
 from .sessions import LiveSession
-from .spec import merge_env, set_console_size
-from .stage import ExecStage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def namespaces_to_join(spec: Spec) -> int:
     """Return the CLONE_NEW* flags of the namespaces that the container has of its own."""
     flags = 0
     for namespace in spec.get("linux", {}).get("namespaces", ()):
-        flags |= NAMESPACES[namespace["type"]]
+        flags |= FLAGS[namespace["type"]]
     return flags
 
 

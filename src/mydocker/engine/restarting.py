@@ -12,8 +12,8 @@ from mydocker.storage.snapshots import allow_second_mount
 from .ending import current, finish, finish_locked, release, save_if_room
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
 from .observe import identity_of
+from .process_spec import set_console_size
 from .sessions import LiveSession
-from .spec import set_console_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from mydocker.base.errors import InvalidRequest
 from mydocker.linux import caps
 from mydocker.oci.runtime_spec import SPEC_VERSION
 
+from .process_spec import merge_env, set_console_size
 from .request import CPU_PERIOD_US, ContainerConfig, Volume
 from .seccomp import build_seccomp
 from .store import cgroups_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from typing import Any
 
     from mydocker.oci.runtime_spec import Linux, Mount, Process, Resources, Spec
@@ -96,11 +96,6 @@ def build_env(config: ContainerConfig, image_config: dict[str, Any], hostname: s
     return merge_env(defaults, image_config.get("Env") or (), config.env)
 
 
-def merge_env(*sources: Iterable[str]) -> list[str]:
-    """Return `K=V` items of all sources; a later one replaces an earlier one of the same name in its place."""
-    return list({item.partition("=")[0]: item for source in sources for item in source}.values())
-
-
 def build_process(config: ContainerConfig, image_config: dict[str, Any], *, hostname: str) -> Process:
     """Return the `process` section. The user is looked up inside the container, later."""
     names = list(caps.DEFAULT)
@@ -115,13 +110,6 @@ def build_process(config: ContainerConfig, image_config: dict[str, Any], *, host
     }
     set_console_size(process, config.console_size if config.tty else None)
     return process
-
-
-def set_console_size(process: Process, size: tuple[int, int] | None) -> None:
-    """Set the size (rows, columns) that the process's terminal has from the first instant; None leaves it to the kernel."""
-    process.pop("consoleSize", None)
-    if size is not None:
-        process["consoleSize"] = {"height": size[0], "width": size[1]}
 
 
 def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:

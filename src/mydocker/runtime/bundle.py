@@ -18,7 +18,8 @@ from mydocker.linux.process import boot_id, read_start_time
 from mydocker.oci.validate import validate_spec
 
 from .cgroups import claim_cgroup, describe
-from .create import Created, create, kill_and_reap
+from .cloning import Created, kill_and_reap
+from .create import create
 from .descriptors import announce_listen_fds
 from .handshake import Handshake, connect_console
 from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_directory

@@ -14,15 +14,14 @@ import _socket
 import os
 
 from mydocker.base import log, trace
-from mydocker.base.record import Record
 from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup.group import Cgroup
-from mydocker.linux.cgroup.group import enter as enter_cgroup
-from mydocker.linux.process import signal_pidfd
 
 from . import plan, sync
-from .init import InitOrder, become_root, report_and_exit, run_init
+from .cloning import Created, clone_into, kill_and_reap
+from .handover import report_and_exit
+from .init import InitOrder, become_root, run_init
 from .mounts import Surroundings, plan_rootfs
 from .namespaces import FLAGS, NamespacePlan, enter_time_namespace, join_all, plan_namespaces
 from .plan import NO_ATTRIBUTES
@@ -39,19 +38,6 @@ if TYPE_CHECKING:
 #: Kinds of namespaces of the spec -> CLONE_NEW* flags.
 NAMESPACES = FLAGS
 _OUTSIDE_HOOKS = ("prestart", "createRuntime")
-
-
-class Created(Record):
-    """An init in the making: `channel` is the sync socket. The holder closes `pidfd` and `channel`.
-
-    `network_fd` is the network namespace that was made ahead and is now the container's, or -1; its owner closes it.
-    """
-
-    pid: int
-    pidfd: int
-    channel: _socket.socket
-    cgroup: Cgroup
-    network_fd: int = -1
 
 
 def create(
@@ -280,28 +266,3 @@ def serve_init(order: InitOrder, pid: int, channel: _socket.socket) -> None:
     for kind in _OUTSIDE_HOOKS:
         run_hooks(order.spec["hooks"].get(kind, ()), state, kind=kind)  # type: ignore[arg-type]
     channel.send(sync.GO)
-
-
-def clone_into(cgroup: Cgroup, namespaces: int) -> tuple[int, int]:
-    """Clone a child that is in the cgroup before it does anything else; return (pid, pidfd), (0, -1) in the child.
-
-    On v2 it is born there (CLONE_INTO_CGROUP), on v1 it moves itself: see linux/cgroup/group.py.
-    """
-    entries = cgroup.open_entries()
-    entry_fd = cgroup.entry_fd()
-    try:
-        pid, pidfd = sc.clone3(namespaces, entry_fd)
-        if pid == 0:
-            enter_cgroup(entries)
-            entries = []
-        return pid, pidfd
-    finally:
-        for fd in [*entries, *([entry_fd] if entry_fd >= 0 else [])]:
-            os.close(fd)
-
-
-def kill_and_reap(pid: int, pidfd: int) -> None:
-    """End and reap an init that never got to run its command."""
-    signal_pidfd(pidfd, 9)
-    os.close(pidfd)
-    os.waitpid(pid, 0)

@@ -7,7 +7,6 @@ Source: runtime-spec config-linux.md "Devices", "Default Devices", "Dev symbolic
 """
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
@@ -15,6 +14,7 @@ from mydocker.base.errors import Denied, InvalidRequest, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
+from .handover import is_null
 from .rootfs import Rootfs, attach
 
 TYPE_CHECKING = False
@@ -160,17 +160,6 @@ def check_null(fd: int) -> None:
     """Refuse a /dev/null that is not the device 1:3 (CVE-2025-31133)."""
     if not is_null(fd):
         raise Denied("mask paths: the container's /dev/null is not the null device")
-
-
-def is_null(fd: int) -> bool:
-    """Tell whether a descriptor is of a null device; a closed one is not."""
-    try:
-        status = os.fstat(fd)
-    except OSError as error:
-        if error.errno != errno.EBADF:
-            raise
-        return False
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
 
 
 def plan_devices(spec: Spec, *, binds: bool) -> MakeDevices | FindNull:

@@ -22,12 +22,12 @@ from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import pid_of
 
 from . import plan, sync
-from .create import Created, clone_into, kill_and_reap
-from .devices import is_null
-from .init import (
+from .cloning import Created, clone_into, kill_and_reap
+from .handover import (
     execute_last_stage,
     find_credentials,
     hide_from_ptrace,
+    is_null,
     open_terminal,
     report_and_exit,
     score_for_oom_killer,

@@ -27,8 +27,8 @@ from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import wait_pidfd
 
 from . import sync
-from .create import Created, kill_and_reap
-from .init import report_and_exit, with_home
+from .cloning import Created, kill_and_reap
+from .handover import report_and_exit, with_home
 from .plan import OWN_PROGRAM, REAPER_ANNOTATION, program_path
 from .rootfs import attach, mount_root
 from .users import resolve_user

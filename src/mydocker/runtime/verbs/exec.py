@@ -11,7 +11,7 @@ from mydocker.linux.process import open_pidfd
 from mydocker.oci.validate import validate_process
 from mydocker.runtime.bundle import check_terminal, write_pid_file
 from mydocker.runtime.cgroups import open_for_exec
-from mydocker.runtime.create import kill_and_reap
+from mydocker.runtime.cloning import kill_and_reap
 from mydocker.runtime.descriptors import announce_listen_fds
 from mydocker.runtime.exec import ExecOrder, enter
 from mydocker.runtime.handshake import Handshake, connect_console
