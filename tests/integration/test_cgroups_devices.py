@@ -15,6 +15,7 @@ import pytest
 from cgroup_rig import KINDS, Child, own_path
 from harness import Mydocker
 
+from mydocker.base.errors import Unsupported
 from mydocker.linux import syscalls as sc
 from mydocker.linux.cgroup import standard_devices
 from mydocker.linux.cgroup.group import Cgroup
@@ -206,6 +207,52 @@ def test_the_standard_program_is_made_again_where_it_is_gone(path: str, scratch:
     os.rmdir(holder)
     os.mkdir(holder)  # as if its maker had been killed before it attached the program
     assert not probe(Cgroup.create(path, {}), scratch)["c240:5", "r"]
+
+
+def refuse_bpf() -> None:
+    """Have bpf(2) fail with ENOSYS in this process, as on a kernel without it: a filter of seccomp(2)."""
+    import ctypes
+    import struct
+
+    code = [
+        (0x20, 0, 0, 0),  # the number of the call
+        (0x15, 0, 1, {"x86_64": 321, "aarch64": 280}[os.uname().machine]),
+        (0x06, 0, 0, 0x00050000 | errno.ENOSYS),
+        (0x06, 0, 0, 0x7FFF0000),
+    ]
+    program = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *row) for row in code))
+    header = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", len(code), ctypes.addressof(program)))
+    sc.prctl(38, 1)  # PR_SET_NO_NEW_PRIVS
+    sc.prctl(22, 2, ctypes.addressof(header))  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+
+
+def test_without_device_programs_v1_denies_and_without_both_the_start_fails(path: str, scratch: str) -> None:
+    make_nodes(scratch)
+    has_v1 = "devices" in hierarchy().v1
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            refuse_bpf()
+            try:
+                group = Cgroup.create(path, {})
+                allowed = probe(group, scratch)
+                os.write(writer, repr(("devices" in group.v1, allowed["c240:5", "r"], allowed["c1:3", "rw"])).encode())
+            except Unsupported as error:
+                os.write(writer, error.message.encode())
+            code = 0
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with open(reader, encoding="utf-8") as stream:
+        text = stream.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    if has_v1:
+        assert text == "(True, False, True)"
+    else:
+        assert "neither the devices controller" in text
+        assert "ENOSYS" in text
 
 
 # ---- containers
