@@ -90,12 +90,13 @@ def _check_unused(directory: str, occupants: tuple[int, ...]) -> None:
     pids = set(read_pids(directory)).difference(occupants)
     if pids:
         raise Conflict(
-            f"use cgroup {directory}: it is not empty, {len(pids)} processes are in it", hint="choose another linux.cgroupsPath"
+            f"container's cgroup is not empty: {len(pids)} processes are in {directory}", hint="choose another linux.cgroupsPath"
         )
     for file, frozen in (("cgroup.freeze", "1"), ("freezer.state", "FROZEN")):
         try:
             if read_text(f"{directory}/{file}").strip() == frozen:
-                raise Conflict(f"use cgroup {directory}: it is frozen, nothing could run in it")
+                raise Conflict(
+                    f"container's cgroup unexpectedly frozen: {directory}", hint="thaw it, or choose another linux.cgroupsPath")
         except FileNotFoundError:
             pass
 

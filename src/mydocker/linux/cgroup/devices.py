@@ -82,7 +82,8 @@ def _parse_rule(index: int, item: object) -> DeviceRule:
     kind = "c" if kind == "u" else kind
     if kind not in ("a", "b", "c"):
         raise InvalidRequest(f"apply {field}.type: {kind!r} is not a, b or c")
-    if not isinstance(access, str) or not access or set(access) - set(_ACCESS):
+    # Other letters are passed over, as by runc: they stand for no access.
+    if not isinstance(access, str) or not set(access) & set(_ACCESS):
         raise InvalidRequest(f"apply {field}.access: {access!r} is not made of r, w and m")
     numbers = []
     for name in ("major", "minor"):
@@ -91,7 +92,7 @@ def _parse_rule(index: int, item: object) -> DeviceRule:
         if type(number) is not int or not ANY <= number <= _MAX_NUMBER:
             raise InvalidRequest(f"apply {field}.{name}: {number!r} is not a device number")
         numbers.append(number)
-    return DeviceRule(allow=allow, type=kind, major=numbers[0], minor=numbers[1], access=frozenset(access))
+    return DeviceRule(allow=allow, type=kind, major=numbers[0], minor=numbers[1], access=frozenset(access) & frozenset(_ACCESS))
 
 
 class AllowList:

@@ -55,6 +55,8 @@ def set_limits(group: Cgroup, wanted: Resources) -> list[str]:
     needed = {item.write.controller for item in placed if not item.is_v1}
     if not needed.issubset(V2_CONTROLLERS):
         hand_down(group, needed)
+    if (wanted.realtime_runtime or 0) > 0 and "cpu" in group.found.v1:
+        _hand_down_realtime(group, wanted)
     fresh: list[str] = []
     writes = []
     for item in placed:
@@ -93,6 +95,23 @@ def join(group: Cgroup, fresh: list[str]) -> None:
             raise Unavailable(f"move the processes of cgroup {group.path} into {directory}: they fork faster")
 
 
+def _hand_down_realtime(group: Cgroup, limits: Resources) -> None:
+    """Give realtime runtime to v1 groups above that have none at all: the kernel takes a group's from its parent's.
+
+    What cannot be given is left: the limit itself then fails by name.
+    """
+    directory = group.found.v1["cpu"]
+    for part in group.path.split("/")[1:-1]:
+        directory = f"{directory}/{part}"
+        if read_number(f"{directory}/cpu.rt_runtime_us") == 0:
+            try:
+                if limits.realtime_period:
+                    write_text(f"{directory}/cpu.rt_period_us", str(limits.realtime_period))
+                write_text(f"{directory}/cpu.rt_runtime_us", str(limits.realtime_runtime))
+            except OSError:
+                return
+
+
 class Placed(Record):
     """A write and the hierarchy for it."""
 
@@ -113,12 +132,15 @@ def plan(limits: Resources, found: Hierarchy, v1_directories: dict[str, str], v2
         memsw_bytes = read_number(f"{v1_directories['memory']}/{v1.MEMORY_AND_SWAP}")
     taken = {_V2_NAMES.get(controller, controller) for controller in found.v1}
     placed = [Placed(is_v1=True, write=write) for write in v1.plan_writes(limits, memsw_bytes) if write.controller in found.v1]
-    on_v2 = [write for write in v2.plan_writes(limits, _current_quota(limits, v2_directory)) if write.controller not in taken]
+    # Swap by itself makes no sense to v2, which does not see the limit of v1's.
+    rest = limits.replace(memory_limit=None, memory_swap=None) if "memory" in taken else limits
+    on_v2 = [write for write in v2.plan_writes(rest, _current_quota(limits, v2_directory)) if write.controller not in taken]
     on_v2 += v2.plan_unified(limits)
     for write in on_v2:
         if write.controller not in found.v2_controllers and not (write.controller == _CORE and v2_directory):
+            invalid = "invalid configuration: " if write.field.startswith("unified") and found.v1 else ""
             raise Unsupported(
-                f"apply resources.{write.field}: this machine has no cgroup controller {write.controller}"
+                f"{invalid}apply resources.{write.field}: this machine has no cgroup controller {write.controller}"
                 f"{' on v2' if found.v1 else ''}",
                 hint="leave this limit out; /proc/cgroups lists what the kernel has",
             )

@@ -115,15 +115,17 @@ def parse_resources(resources: Mapping[str, object]) -> Resources:
     Raises Unsupported for a field that is not known, InvalidRequest for a value that makes no sense.
     """
     values: dict[str, Any] = {}
-    for section, content in resources.items():
+    for name, content in resources.items():
         if content is None:
             continue
+        # Go's decoder, which runc reads with, does not mind the case, and callers rely on it.
+        section = _SECTIONS.get(name.lower(), name)
         if section in _FIELDS:
             _parse_section(section, _object(section, content), values)
         elif section in _PARSERS:
             if content or section == "devices":
-                name, parse = _PARSERS[section]
-                values[name] = parse(content)
+                target, parse = _PARSERS[section]
+                values[target] = parse(content)
         elif content:
             raise Unsupported(f"apply resources.{section}: no such limit is known")
     return Resources(**values)
@@ -170,7 +172,6 @@ def _parse_hugepages(content: object) -> tuple[tuple[str, int], ...]:
     limits = []
     for item in _list(field, content):
         entry = _object(field, item)
-        # Go's decoder, which runc reads with, does not mind the case, and callers rely on it.
         size = entry.get("pageSize", entry.get("pagesize"))
         # It becomes part of a file's name.
         if not isinstance(size, str) or not size[:-2].isascii() or not size[:-2].isdigit() or size[-2:] not in ("KB", "MB", "GB"):
@@ -218,6 +219,9 @@ _PARSERS: dict[str, tuple[str, Any]] = {
     "hugepageLimits": ("hugepages", _parse_hugepages), "rdma": ("rdma", _parse_rdma), "unified": ("unified", _parse_unified),
     "devices": ("devices", _parse_devices),
 }
+
+
+_SECTIONS = {name.lower(): name for name in (*_FIELDS, *_PARSERS)}
 
 
 def _typed(field: str, value: object, kind: type) -> object:

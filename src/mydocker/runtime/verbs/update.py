@@ -84,11 +84,12 @@ def select(resources: dict[str, Any]) -> dict[str, Any]:
     for section in _SECTIONS:
         content = resources.get(section)
         if isinstance(content, dict) and section != "unified":
-            content = {key: value for key, value in content.items() if value not in (None, "") and not _is_unset(key, value)}
+            content = {
+                key: value for key, value in content.items() if value not in (None, "") and not _is_unset(section, key, value)}
         if content:
             chosen[section] = content
     return chosen
 
 
-def _is_unset(key: str, value: Any) -> bool:
-    return key in _ZERO_IS_UNSET and value == 0
+def _is_unset(section: str, key: str, value: Any) -> bool:
+    return key in _ZERO_IS_UNSET and value == 0 and section != "pids"  # no process more is a limit, too
