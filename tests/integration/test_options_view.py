@@ -137,6 +137,24 @@ def test_a_cgroup_is_made_below_the_parent_that_was_given_and_removed(mydocker: 
                 os.rmdir(place)
 
 
+def test_a_container_below_another_parent_is_removed_though_its_record_is_broken(mydocker: Mydocker, busybox: str) -> None:
+    parent = f"mydocker-broken-{os.getpid()}"
+    found = hierarchy()
+    places = [f"{point}/{parent}" for point in dict.fromkeys((*found.v1.values(), found.v2)) if point]
+    try:
+        mydocker("run", "-d", "--name", "c", "--cgroup-parent", parent, busybox, "sleep", "1000")
+        pid = mydocker.pid_of("c")
+        with open(f"{mydocker.directory_of('c')}/config.json", "w", encoding="ascii") as stream:
+            stream.write("{")
+        mydocker("rm", "-f", "c")
+        until(lambda: not os.path.exists(f"/proc/{pid}"), what="for its process to end")
+        assert not [entry for place in places if os.path.isdir(place) for entry in os.scandir(place) if entry.is_dir()]
+    finally:
+        for place in places:
+            if os.path.isdir(place):
+                os.rmdir(place)
+
+
 def test_the_id_is_written_to_a_file_that_must_not_exist(mydocker: Mydocker, busybox: str, scratch: str) -> None:
     path = f"{scratch}/id"
     for words in (["run", "-d", "--name", "a"], ["create", "--name", "b"], ["run", "--name", "c"]):

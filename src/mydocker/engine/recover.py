@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 
-from mydocker.base import log
+from mydocker.base import files, log, paths
 from mydocker.base.errors import Corrupt, NotFound
 from mydocker.base.locks import lock_directory
 from mydocker.linux.cgroup import group
@@ -66,17 +66,28 @@ def _undo_claim(store: Store, container_id: str, journal_fd: int) -> None:
 def remains_of(store: Store, container_id: str) -> tuple[str, str]:
     """Return the name that a container of any condition has claimed, and its cgroup: of its record, else of the index.
 
-    Without a record that can be read the cgroup is the default one: a container that was never recorded has none at all.
+    Without a record that can be read the cgroup is the one of its spec, or the default one: a container that was never
+    recorded has none at all.
     """
     try:
         record = store.load(container_id)
         return record.name, record.cgroups_path
     except (NotFound, Corrupt):
-        path = cgroups_path("", container_id)
+        path = _cgroup_of_spec(store, container_id) or cgroups_path("", container_id)
         for name in os.listdir(store.layout.names):
             if store.id_of_name(name) == container_id:
                 return name, path
         return container_id, path
+
+
+def _cgroup_of_spec(store: Store, container_id: str) -> str:
+    try:
+        spec = files.load_json(f"{store.layout.container(container_id)}/{paths.BUNDLE}/{paths.RECORD}")
+        path = spec["linux"]["cgroupsPath"]
+    except (OSError, Corrupt, KeyError, TypeError):
+        return ""  # broken, too
+    # Only what was made for this container: a path of anything else's is not to be removed.
+    return path if isinstance(path, str) and path.endswith(f"/{container_id}") else ""
 
 
 def _sweep_trash(store: Store) -> None:
