@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from mydocker.base.errors import Unsupported
-from mydocker.linux import syscalls
+from mydocker.linux import netlink, syscalls
 from mydocker.linux.cgroup.group import can_limit_swap
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.libseccomp import Library
@@ -153,6 +153,18 @@ def _probe_netns() -> str:
     return try_in_child(lambda: syscalls.unshare(syscalls.CLONE_NEWNET))
 
 
+def _probe_link_kind(kind: str) -> Callable[[], str]:
+    """A probe that makes a device of a kind in a network namespace of its own."""
+    def attempt() -> None:
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        with netlink.Route() as route:
+            route.request(netlink.new_bridge("probe") if kind == "bridge" else netlink.new_veth("probe", master=0, peer="probe2"))
+            if kind in ("macvlan", "ipvlan"):
+                route.request(netlink.new_virtual("probe3", kind=kind, parent=netlink.device_index("probe")))
+
+    return lambda: try_in_child(attempt)
+
+
 def _find_program(name: str) -> str:
     if name not in _PROGRAMS:
         raise ValueError(f"needs({name!r}): no such capability")
@@ -197,6 +209,9 @@ _PROBES: dict[str, Callable[[], str]] = {
     # The root file system as a lower directory: file systems can be stacked two deep only.
     "host_image": lambda: _probe_root_is_plain() or _probe_overlay("/"),
     "netns": _probe_netns,
+    "bridges": lambda: _probe_link_kind("bridge")() or _probe_link_kind("veth")(),
+    "macvlan": _probe_link_kind("macvlan"),
+    "ipvlan": _probe_link_kind("ipvlan"),
     "idmapped_layers": _probe_idmapped_layers,
     "host": _probe_host,
     "apparmor": lambda: "" if is_apparmor_enabled() else "the kernel has no AppArmor",

@@ -19,7 +19,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import mydocker
+from mydocker.base.paths import Layout
 from mydocker.linux.cgroup.hierarchy import hierarchy
+from mydocker.linux.netlink import Route
+from mydocker.network.bridge import remove_bridges
+from mydocker.network.store import NetworkStore
 
 #: A guest without virtualization support is several times slower.
 PATIENCE = 4 if os.environ.get("MYDOCKER_TEST_GUEST") else 1
@@ -220,10 +224,16 @@ class Mydocker:
         return "\n".join(parts)
 
     def destroy(self) -> None:
-        """Remove every container, whatever state a test left it in."""
+        """Remove every container, whatever state a test left it in, and every network with its devices."""
         ids = self.container_ids()
         if ids:
             self("rm", "-f", *ids, code=None)
+        networks = NetworkStore(Layout(self.root))
+        if os.path.isdir(networks.layout.networks):
+            with Route() as route:
+                for network in networks.all():
+                    networks.remove(network.name)
+                    remove_bridges(route, network)
 
 
 class Terminal:

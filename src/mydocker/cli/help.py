@@ -13,8 +13,8 @@ _TEXT_COLUMN = 30
 
 def format_help() -> str:
     """Return the list of commands and the global options."""
-    width = max(len(verb.name) for verb in VERBS if not verb.hidden)
-    commands = [f"  {verb.name.ljust(width)}  {verb.help}" for verb in VERBS if not verb.hidden]
+    width = max(len(verb.spelled) for verb in VERBS if not verb.hidden)
+    commands = [f"  {verb.spelled.ljust(width)}  {verb.help}" for verb in VERBS if not verb.hidden]
     return "\n".join([
         "Usage: mydocker [OPTIONS] COMMAND [ARG...]", "", _ABOUT, "", "Commands:", *commands, "",
         "Options:", *format_options(GLOBAL_OPTIONS), "",
@@ -25,7 +25,7 @@ def format_help() -> str:
 def format_verb_help(verb: Verb) -> str:
     """Return usage, purpose and options of one command."""
     rows = all_options_of(verb.name)
-    head = " ".join(word for word in ("Usage: mydocker", verb.name, "[OPTIONS]" if rows else "", verb.usage) if word)
+    head = " ".join(word for word in ("Usage: mydocker", verb.spelled, "[OPTIONS]" if rows else "", verb.usage) if word)
     lines = [head, "", verb.help]
     if rows:
         lines += ["", "Options:", *format_options(rows)]

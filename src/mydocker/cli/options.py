@@ -61,6 +61,11 @@ class Verb:
         self.command = command
         self.hidden = hidden
 
+    @property
+    def spelled(self) -> str:
+        """How it is typed: verbs of a group are two words."""
+        return self.name.replace("-", " ")
+
 
 #: In the order of `mydocker help`.
 VERBS = (
@@ -87,6 +92,15 @@ VERBS = (
     Verb("rmi", "IMAGE...", "Remove images", 1, -1),
     Verb("import", "TAR|- IMAGE[:TAG]", "Make an image of a tar of a root file system", 2, 2, module="import_"),
     Verb("load", "", "Load images from an OCI or Docker archive", 0, 0),
+    *(Verb(f"network-{word}", usage, help, least, most, module="networks") for word, usage, help, least, most in (
+        ("create", "NETWORK", "Make a network", 1, 1),
+        ("ls", "", "List networks", 0, 0),
+        ("inspect", "NETWORK...", "Show everything known about networks, as JSON", 1, -1),
+        ("rm", "NETWORK...", "Remove networks that nobody is on", 1, -1),
+        ("prune", "", "Remove the networks that no container uses", 0, 0),
+        ("connect", "NETWORK CONTAINER", "Put a container on one more network", 2, 2),
+        ("disconnect", "NETWORK CONTAINER", "Take a container off a network", 2, 2),
+    )),
     Verb("version", "", "Show the version", 0, 0),
     Verb("info", "", "Show what this machine offers to containers", 0, 0),
     Verb("help", "[COMMAND]", "Show this list, or the options of a command", 0, 2),
@@ -212,9 +226,10 @@ OPTIONS = (
 #: Names of the rows in rare_options.py: who types one of them has that file read.
 RARE = frozenset((
     "annotation", "blkio-weight", "blkio-weight-device", "cap-add", "cap-drop", "cgroup-parent", "cgroupns", "cidfile",
-    "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "device", "device-cgroup-rule", "device-read-bps",
-    "device-read-iops", "device-write-bps", "device-write-iops", "domainname", "group-add", "init", "ipc", "kernel-memory",
-    "label-file", "memory-reservation", "memory-swappiness", "mount", "oom-kill-disable", "oom-score-adj", "pid",
+    "add-host", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "device", "device-cgroup-rule", "device-read-bps",
+    "device-read-iops", "device-write-bps", "device-write-iops", "dns", "dns-option", "dns-search",
+    "domainname", "group-add", "init", "ipc", "kernel-memory",
+    "label-file", "link", "memory-reservation", "memory-swappiness", "mount", "oom-kill-disable", "oom-score-adj", "pid",
     "privileged", "pull", "runtime", "security-opt", "shm-size", "sysctl", "tmpfs", "ulimit", "userns", "uts",
 ))
 
@@ -231,6 +246,10 @@ GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "ls": ("images", ()), "list": ("images", ()), "rm": ("rmi", ()), "remove": ("rmi", ()),
         "import": ("import", ()), "load": ("load", ()), "inspect": ("inspect", ("--type=image",)),
     },
+    "network": {
+        **{word: (f"network-{word}", ()) for word in ("create", "ls", "inspect", "rm", "prune", "connect", "disconnect")},
+        "list": ("network-ls", ()), "remove": ("network-rm", ()),
+    },
     "system": {"info": ("info", ())},
 }
 
@@ -244,7 +263,11 @@ def find_verb(name: str) -> Verb | None:
 
 
 def options_of(verb: str) -> list[Option]:
-    """Return the rows of this table that a verb accepts."""
+    """Return the rows of this table that a verb accepts; those of `network ...` have one of their own."""
+    if verb.startswith("network-"):
+        from .network_options import NETWORK_OPTIONS  # cold
+
+        return [option for option in NETWORK_OPTIONS if verb in option.verbs]
     return [option for option in OPTIONS if verb in option.verbs]
 
 

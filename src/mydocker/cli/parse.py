@@ -79,16 +79,16 @@ def _group(name: str, rest: list[str]) -> tuple[Verb | None, list[str]]:
 def parse_verb(verb: Verb, words: Sequence[str]) -> Arguments:
     """Return the arguments of one verb. Raises InvalidRequest."""
     arguments = Arguments(verb, options_of(verb.name))
-    see = f"mydocker {verb.name} --help"
+    see = f"mydocker {verb.spelled} --help"
     _Reader(arguments, words, see).read()
     count = len(arguments.positionals)
     if arguments.help or verb.least <= count <= (verb.most if verb.most >= 0 else count):
         return arguments
-    usage = f"usage: mydocker {verb.name} [OPTIONS] {verb.usage}".rstrip()
+    usage = f"usage: mydocker {verb.spelled} [OPTIONS] {verb.usage}".rstrip()
     if count < verb.least:
         missing = verb.usage.split()[count].rstrip(".")
-        raise InvalidRequest(f"{verb.name}: missing {missing}", hint=usage)
-    raise InvalidRequest(f"{verb.name}: unexpected argument {arguments.positionals[verb.most]!r}", hint=usage)
+        raise InvalidRequest(f"{verb.spelled}: missing {missing}", hint=usage)
+    raise InvalidRequest(f"{verb.spelled}: unexpected argument {arguments.positionals[verb.most]!r}", hint=usage)
 
 
 class _Reader:

@@ -41,6 +41,12 @@ RARE_OPTIONS = (
     _row("userns", "str", "User namespace: host, or private for user ids that nobody else has", "MODE"),
     _row("cgroupns", "str", "Cgroup namespace: private, host or container:NAME", "MODE"),
     _row("domainname", "str", "NIS domain name inside", "NAME"),
+    # Names
+    _row("add-host", "list", "Add a line to /etc/hosts: NAME:ADDRESS; host-gateway is the machine's", "NAME:ADDRESS"),
+    _row("dns", "list", "Name server to ask in place of the machine's", "ADDRESS"),
+    _row("dns-search", "list", "Domain to look names up in; . for none", "DOMAIN"),
+    _row("dns-option", "list", "Option of resolv.conf(5), such as ndots:2", "OPTION"),
+    _row("link", "list", "Know another container by a name of one's own: CONTAINER[:ALIAS]", "LINK"),
     # Finer limits
     _row("cgroup-parent", "str", "Cgroup below which the container's is made (default /mydocker)", "PATH"),
     _row("memory-reservation", "str", "Memory that the kernel brings it down to when memory is short", "SIZE"),

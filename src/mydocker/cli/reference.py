@@ -101,15 +101,15 @@ def format_reference() -> str:
     for verb in VERBS:
         if verb.hidden:
             continue
-        usage = f"mydocker {verb.name} {verb.usage}".rstrip()
-        parts += [f"\n## {verb.name}\n", f"`{usage}`\n", f"{verb.help}.\n"]
+        usage = f"mydocker {verb.spelled} {verb.usage}".rstrip()
+        parts += [f"\n## {verb.spelled}\n", f"`{usage}`\n", f"{verb.help}.\n"]
         parts += _table(all_options_of(verb.name))
     parts += [_DIFFERENCES_HEAD, "| What | Here | docker |", "|---|---|---|"]
     parts += [f"| {' | '.join(row)} |" for row in _DIFFERENCES]
     parts += ["\n## Docker's two-word spellings\n", "| Typed | Means |", "|---|---|"]
     for group, words in GROUPS.items():
         parts += [f"| `mydocker {group} {word}` | `mydocker {' '.join([verb, *preset])}` |"
-                  for word, (verb, preset) in words.items()]
+                  for word, (verb, preset) in words.items() if not verb.startswith(f"{group}-")]
     return "\n".join(parts).rstrip() + "\n"
 
 

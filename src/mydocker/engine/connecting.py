@@ -11,7 +11,7 @@ import os
 from mydocker.base import log, trace
 from mydocker.linux.netlink import Route
 from mydocker.network import bridge
-from mydocker.network.model import DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
+from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
 from mydocker.network.store import NetworkStore
 
 TYPE_CHECKING = False
@@ -52,9 +52,9 @@ def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[
         with Route() as route:
             for number, request in enumerate(requests):
                 network = load_network(store, request.network)
-                endpoints.append(bridge.plug(
+                endpoints.append(plug(
                     route, network, request, namespace_fd, f"eth{number}", f"{record.id}{number}",
-                    is_default_route=not any(endpoint.gateway for endpoint in endpoints)))
+                    is_default_route=not any(endpoint.gateway and not endpoint.internal for endpoint in endpoints)))
                 log.debug("connected", container=record.id, network=network.name, ip=endpoints[-1].ip)
     finally:
         os.close(namespace_fd)
@@ -62,21 +62,23 @@ def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[
     return tuple(endpoints)
 
 
+def plug(
+    route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
+    is_default_route: bool,
+) -> Endpoint:
+    """Put a namespace on a network of any driver; see network/bridge.py plug."""
+    if network.driver == BRIDGE:
+        return bridge.plug(route, network, request, namespace_fd, interface, seed, is_default_route=is_default_route)
+    from mydocker.network import virtual  # cold
+
+    return virtual.plug(route, network, request, namespace_fd, interface, seed, is_default_route=is_default_route)
+
+
 def open_namespace(created: Created) -> int:
     """Return the container's network namespace. The init joins one that was made ahead by itself, perhaps not yet."""
     if created.network_fd >= 0:
         return os.dup(created.network_fd)
     return os.open(f"/proc/{created.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-
-
-def write_hosts(directory: str, endpoints: tuple[Endpoint, ...], hostname: str) -> None:
-    """Add the container's own addresses to its /etc/hosts, in place: the file may be bound into it already."""
-    lines = [f"{address}\t{hostname}\n" for endpoint in endpoints for address in (endpoint.ip, endpoint.ip6) if address]
-    fd = os.open(f"{directory}/hosts", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-    try:
-        os.write(fd, "".join(lines).encode())
-    finally:
-        os.close(fd)
 
 
 def documents(endpoints: tuple[Endpoint, ...]) -> list[dict[str, Any]]:

@@ -25,7 +25,7 @@ from .lifecycle import CREATING, RUNNING
 from .process_spec import merge_env
 from .request import ContainerConfig
 from .sessions import LiveSession
-from .spec import ETC_FILES, build_spec, hostname_of
+from .spec import ETC_FILES, STANDARD_HOSTS, build_spec, hostname_of
 from .stage import ContainerStage
 from .store import Claim, ContainerRecord, Store, cgroups_path
 
@@ -60,6 +60,10 @@ class Creator:
             from .joining import pin_names  # cold
 
             config = pin_names(self.store, config)
+        if config.links:
+            from .links import pin_links  # cold
+
+            config = pin_links(self.store, config)
         if config.endpoints:
             from .connecting import check_networks  # cold
 
@@ -185,9 +189,13 @@ def make_files(directory: str, config: ContainerConfig, container_id: str) -> No
     contents = {
         "hostname": f"{hostname}\n",
         # On a network the name stands for the address there (connecting.py adds it).
-        "hosts": _read_host("/etc/hosts") if config.network == "host" else _hosts("" if config.endpoints else f" {hostname}"),
-        "resolv.conf": _read_host("/etc/resolv.conf") if config.network == "host" else "",
+        # On networks these are written with each start (etc_files.py), when the addresses are known.
+        "hosts": STANDARD_HOSTS.format(f" {hostname}"), "resolv.conf": "",
     }
+    if config.network == "host" or config.extra_hosts or config.dns:
+        from .etc_files import plan_first_files  # cold
+
+        contents.update(plan_first_files(config, hostname))
     for name in ETC_FILES:
         fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
@@ -196,19 +204,6 @@ def make_files(directory: str, config: ContainerConfig, container_id: str) -> No
             files.write_all(fd, contents[name].encode())
         finally:
             os.close(fd)
-
-
-def _hosts(hostname: str) -> str:
-    return (
-        f"127.0.0.1\tlocalhost{hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
-        "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
-
-
-def _read_host(path: str) -> str:
-    try:
-        return files.read_bytes(path).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""  # a machine without the file has nothing to pass on
 
 
 def make_volumes(config: ContainerConfig) -> None:

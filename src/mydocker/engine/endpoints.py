@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+HOST_GATEWAY = "host-gateway"
 _ALONE = ("none", "host")
 _CONTAINER = "container:"
 
@@ -25,30 +26,86 @@ def judge_endpoints(options: Mapping[str, Any], values: dict[str, Any]) -> None:
 
     Raises InvalidRequest.
     """
-    names = judge_networks(options.get("network"), "network") or ["none"]
-    values["network"] = ",".join(names)
+    requests = judge_networks(options.get("network"), "network") or [EndpointRequest(network="none")]
+    values["network"] = ",".join(request.network for request in requests)
     fixed: dict[str, Any] = {field: check(options[name], name) for name, (field, check) in _FIXED.items() if name in options}
-    if names[0] in _ALONE or names[0].startswith(_CONTAINER):
-        if fixed:
-            raise InvalidRequest(f"{', '.join(fixed)}: only on a network, and this container has {names[0]}")
+    for name, (field, judge_value) in _NAMES.items():
+        if name in options:
+            values[field] = judge_value(options[name], name)
+    mode = requests[0].network
+    if _is_alone(mode):
+        _refuse_without_network(mode, fixed, values)
         return
-    values["endpoints"] = tuple(
-        EndpointRequest(network=name, **(fixed if number == 0 else {})) for number, name in enumerate(names))
+    values["endpoints"] = (_with_fixed(requests[0], fixed), *requests[1:])
 
 
-def judge_networks(value: Any, what: str) -> list[str]:
-    """Return names of networks, or one of none, host and container:NAME alone. Raises InvalidRequest."""
-    names = words(value, what)
-    for name in names:
-        if not is_name(name.removeprefix(_CONTAINER)):
-            raise InvalidRequest(
-                f"{what} {name!r} is not a network",
-                hint="use none, host, bridge, container:NAME, or a name of `mydocker network ls`")
-    if len(names) > 1 and any(name in _ALONE or name.startswith(_CONTAINER) for name in names):
+def _with_fixed(request: EndpointRequest, fixed: dict[str, Any]) -> EndpointRequest:
+    """Return the first network's request with the options that stand apart; `--network name=...,ip=...` may not say it again."""
+    for field, value in fixed.items():
+        if field == "aliases":
+            fixed["aliases"] = (*request.aliases, *value)
+        elif getattr(request, field):
+            raise InvalidRequest(f"{field} of network {request.network}: said twice")
+    return request.replace(**fixed)
+
+
+def _refuse_without_network(mode: str, fixed: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    if fixed:
+        raise InvalidRequest(f"{', '.join(fixed)}: only on a network, and this container has {mode}")
+    if values.get("links"):
+        raise InvalidRequest(f"link: only on a network, and this container has {mode}")
+    if mode.startswith(_CONTAINER):
+        for field in ("dns", "dns_search", "dns_options", "extra_hosts"):
+            if values.get(field):
+                raise InvalidRequest(f"{field} conflicts with network {mode}: the files are that container's")
+    if mode == "none" and any(address == HOST_GATEWAY for _, address in values.get("extra_hosts", ())):
+        raise InvalidRequest("add_host host-gateway: the container has no network")
+
+
+def _is_alone(mode: str) -> bool:
+    return mode in _ALONE or mode.startswith(_CONTAINER)
+
+
+def judge_endpoint(network: str, options: Mapping[str, Any]) -> EndpointRequest:
+    """Return what a container asks of one more network; options that are empty are not given. Raises InvalidRequest."""
+    fixed: dict[str, Any] = {
+        field: check(options[name], name) for name, (field, check) in _FIXED.items() if options.get(name)}
+    return EndpointRequest(network=network, **fixed)
+
+
+def judge_networks(value: Any, what: str) -> list[EndpointRequest]:
+    """Return what is asked of each network, or one request for none, host or container:NAME alone. Raises InvalidRequest."""
+    requests = [_judge_network(word, what) for word in words(value, what)]
+    names = [request.network for request in requests]
+    if len(names) > 1 and any(_is_alone(name) for name in names):
         raise InvalidRequest(f"{what}: none, host and container:NAME go with no other network")
     if len(set(names)) < len(names):
         raise InvalidRequest(f"{what}: the same network twice")
-    return names
+    return requests
+
+
+def _judge_network(word: str, what: str) -> EndpointRequest:
+    """Return the request of `NAME`, or of `name=NAME,alias=...,ip=...,ip6=...,mac-address=...` as docker has it."""
+    fields: dict[str, Any] = {}
+    name = word
+    if "=" in word:
+        name = ""
+        for item in word.split(","):
+            key, _, value = item.partition("=")
+            if key == "name":
+                name = value
+            elif key == "alias":
+                fields["aliases"] = (*fields.get("aliases", ()), *judge_aliases(value, what))
+            elif key in _LONG:
+                field, check = _FIXED[_LONG[key]]
+                fields[field] = check(value, f"{what} {key}")
+            else:
+                raise InvalidRequest(f"{what} {word!r}: unknown {key!r}", hint=f"name, alias, {', '.join(_LONG)} are known")
+    if not is_name(name.removeprefix(_CONTAINER)):
+        raise InvalidRequest(
+            f"{what} {name!r} is not a network",
+            hint="use none, host, bridge, container:NAME, or a name of `mydocker network ls`")
+    return EndpointRequest(network="bridge" if name == "default" else name, **fields)
 
 
 def judge_ipv4(value: Any, what: str) -> str:
@@ -89,4 +146,71 @@ def judge_aliases(value: Any, what: str) -> tuple[str, ...]:
 _FIXED = {
     "ip": ("ip", judge_ipv4), "ip6": ("ip6", judge_ipv6), "mac_address": ("mac", judge_mac),
     "network_alias": ("aliases", judge_aliases),
+}
+
+
+# --- names and files ----------------------------------------------------------------------------------
+
+_HOST_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-")
+
+
+def _servers(value: Any, what: str) -> tuple[str, ...]:
+    found = []
+    for word in words(value, what):
+        try:
+            found.append(format_address(parse_address(text_line(word, what))))
+        except OSError:
+            raise InvalidRequest(f"{what} {word!r} is not an address of a name server") from None
+    return tuple(found)
+
+
+def _domains(value: Any, what: str) -> tuple[str, ...]:
+    found = words(value, what)
+    for word in found:
+        if word != "." and not _is_host(word.removesuffix(".")):
+            raise InvalidRequest(f"{what} {word!r} is not a domain", hint="`.` alone stands for none")
+    return tuple(found)
+
+
+def _resolver_options(value: Any, what: str) -> tuple[str, ...]:
+    found = words(value, what)
+    for word in found:
+        # One word each: it is a line of a file of the container's that others in it believe.
+        if not word or not _HOST_LETTERS.issuperset(word.replace(":", "")):
+            raise InvalidRequest(f"{what} {word!r} is not an option of resolv.conf(5)", hint="write such as ndots:2 or use-vc")
+    return tuple(found)
+
+
+def _is_host(text: str) -> bool:
+    return 0 < len(text) <= 253 and _HOST_LETTERS.issuperset(text) and text[0] not in "-."
+
+
+def _extra_hosts(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+    """`NAME:ADDRESS`, or `NAME=ADDRESS`, IPv6 addresses with brackets or without."""
+    found = []
+    items = [f"{name}={address}" for name, address in value.items()] if hasattr(value, "items") else words(value, what)
+    for word in items:
+        name, separator, address = text_line(word, what).partition("=" if "=" in word else ":")
+        address = address.removeprefix("[").removesuffix("]")
+        if not separator or not _is_host(name):
+            raise InvalidRequest(f"{what} {word!r} is not NAME:ADDRESS")
+        try:
+            found.append((name, address if address == HOST_GATEWAY else format_address(parse_address(address))))
+        except OSError:
+            raise InvalidRequest(f"{what} {word!r}: {address!r} is not an address", hint="an address, or host-gateway") from None
+    return tuple(found)
+
+
+def _links(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+    found = []
+    for word in words(value, what):
+        name, colon, alias = word.partition(":")
+        found.append((judge_name(name, what), judge_name(alias if colon else name, what)))
+    return tuple(found)
+
+
+_LONG = {"ip": "ip", "ip6": "ip6", "mac-address": "mac_address"}
+_NAMES = {
+    "dns": ("dns", _servers), "dns_search": ("dns_search", _domains), "dns_option": ("dns_options", _resolver_options),
+    "add_host": ("extra_hosts", _extra_hosts), "link": ("links", _links),
 }

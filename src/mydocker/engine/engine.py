@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mydocker.image.store import Images
 
     from .creating import Creator
+    from .networks import Networks
     from .starting import Starter
 
 
@@ -73,6 +74,13 @@ class Engine:
         """End the launcher, if there is one. Containers live on."""
         if self._starter is not None:
             self._starter.close()
+
+    @property
+    def networks(self) -> Networks:
+        """The networks."""
+        from .networks import Networks  # cold: most commands ask nothing about them
+
+        return Networks(self.store)
 
     def recover(self) -> None:
         """Finish what killed commands left behind, and put back what a reboot emptied."""

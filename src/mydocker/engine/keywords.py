@@ -35,6 +35,11 @@ if TYPE_CHECKING:
         ip6: str
         mac_address: str
         network_alias: Sequence[str]
+        dns: str | Iterable[str]
+        dns_search: str | Iterable[str]
+        dns_option: str | Iterable[str]
+        add_host: str | Iterable[str] | Mapping[str, str]
+        link: str | Iterable[str]
         label: str | Iterable[str] | Mapping[str, str]
         entrypoint: str | Iterable[str]
         read_only: bool

@@ -30,7 +30,9 @@ CPU_PERIOD_US = 100_000
 _MAX_CPUS = 8192  # the kernel's own largest (NR_CPUS)
 DEFAULT_LOG_SIZE = 10_000_000
 DEFAULT_LOG_FILES = 3
-NETWORK_OPTIONS = ("network", "ip", "ip6", "mac_address", "network_alias")
+NETWORK_OPTIONS = frozenset((
+    "network", "ip", "ip6", "mac_address", "network_alias", "dns", "dns_search", "dns_option", "add_host", "link",
+))
 
 
 class Volume(Record):
@@ -68,6 +70,12 @@ class ContainerConfig(Record):
     hostname: str = ""
     network: str = "none"
     endpoints: tuple[EndpointRequest, ...] = ()
+    dns: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    dns_options: tuple[str, ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    links: tuple[tuple[str, str], ...] = ()
+    """Containers (their names, then ids) and what they are called here."""
     labels: tuple[tuple[str, str], ...] = ()
     entrypoint: tuple[str, ...] | None = None
     read_only: bool = False
@@ -371,7 +379,8 @@ def _absolute(value: Any, what: str) -> str:
 
 def _hostname(value: Any, what: str) -> str:
     text = text_line(value, what)
-    if not 0 < len(text) <= 64 or any(letter.isspace() for letter in text):
+    # It becomes a line of files that programs inside believe.
+    if not 0 < len(text) <= 64 or not text.isprintable() or " " in text or "#" in text:
         raise InvalidRequest(f"{what} {value!r} is not a host name of at most 64 letters")
     return text
 

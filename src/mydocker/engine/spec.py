@@ -43,6 +43,10 @@ _STANDARD_MOUNTS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
 )
 #: Files of the container's directory that are bound into it.
 ETC_FILES = ("hostname", "hosts", "resolv.conf")
+#: /etc/hosts, with room for names of the loopback address.
+STANDARD_HOSTS = (
+    "127.0.0.1\tlocalhost{}\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+    "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 
 
 def build_spec(config: ContainerConfig, image_config: dict[str, Any], *, container_id: str, directory: str) -> Spec:
@@ -131,6 +135,10 @@ def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:
         {"destination": f"/etc/{name}", "type": "bind", "source": f"{directory}/{name}", "options": ["rbind", "rprivate"]}
         for name in ETC_FILES
     ]
+    if config.isolation is not None and (other := config.isolation.network_mode.removeprefix("container:")):
+        # Who shares another's network needs its names, too.
+        for mount in standard[-len(ETC_FILES) + 1:]:
+            mount["source"] = f"{os.path.dirname(directory)}/{other}/{os.path.basename(mount['source'])}"
     if users:
         taken = {mount["destination"] for mount in users}
         standard = [mount for mount in standard if mount["destination"] not in taken and not (

@@ -139,10 +139,10 @@ def _make_container(order: ContainerStage) -> NoReturn:
 
 def connect_networks(order: ContainerStage, record: ContainerRecord, created: Created) -> ContainerRecord:
     """Put the container on its networks; return its record with what came of it."""
-    from . import connecting  # cold
+    from . import connecting, etc_files  # cold
 
     endpoints = connecting.connect(order.store.layout, record, created)
-    connecting.write_hosts(order.store.layout.container(record.id), endpoints, order.spec.get("hostname", record.id))
+    etc_files.write_files(order.store.layout, record, endpoints)
     return record.replace(endpoints=connecting.documents(endpoints))
 
 

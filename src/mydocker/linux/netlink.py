@@ -48,7 +48,7 @@ _NESTED = 0x8000
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
 _IFA_F_NODAD = 0x02
-_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_UNICAST = 254, 4, 0, 1
+_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 4, 0, 253, 1
 IFF_UP = 1
 AF_INET, AF_INET6 = 2, 10
 
@@ -70,6 +70,8 @@ class Link(Record):
     is_up: bool
     kind: str = ""
     mac: str = ""
+    peer: int = 0
+    """The other end of a veth, the parent of a macvlan: a number that may be of another namespace."""
 
 
 class RouteEntry(Record):
@@ -213,6 +215,14 @@ def add_default_route(gateway: bytes, index: int) -> Message:
         what=f"add the default route by {format_address(gateway)}")
 
 
+def add_device_route(family: int, index: int) -> Message:
+    """Route everything to a device that finds its neighbours by itself (ipvlan in its mode l3)."""
+    body = _RTMSG.pack(family, 0, 0, 0, _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_LINK, _RTN_UNICAST, 0)
+    body += number_attribute(_RTA_OIF, index)
+    return Message(
+        kind=_RTM_NEWROUTE, flags=_NLM_F_CREATE | _NLM_F_REPLACE, body=body, what=f"add the default route to device {index}")
+
+
 class Refused(OSError):
     """The kernel refused a request: the errno, and in the text which request and the kernel's own words if it has any."""
 
@@ -339,11 +349,12 @@ def _parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     attributes = parse_attributes(body[_IFINFO.size :])
     info = parse_attributes(attributes.get(_IFLA_LINKINFO, b""))
-    master = attributes.get(_IFLA_MASTER)
+    master, peer = attributes.get(_IFLA_MASTER), attributes.get(_IFLA_LINK)
     return Link(
         index=index, name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode("utf-8", "surrogateescape"),
         master=struct.unpack("=I", master)[0] if master else 0, is_up=bool(flags & IFF_UP),
-        kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(), mac=attributes.get(_IFLA_ADDRESS, b"").hex(":"))
+        kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(), mac=attributes.get(_IFLA_ADDRESS, b"").hex(":"),
+        peer=struct.unpack("=I", peer)[0] if peer else 0)
 
 
 def _kernel_words(data: bytes, flags: int) -> str:

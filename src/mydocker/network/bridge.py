@@ -113,7 +113,7 @@ def plug(
     """
     ensure_bridge(route, network)
     address = claim(route, network, request, namespace_fd, interface, seed)
-    endpoint = _endpoint(network, request, address, interface)
+    endpoint = make_endpoint(network, request, address, interface)
     try:
         with Route.inside(namespace_fd) as inner:
             configure(inner, endpoint, is_default_route=is_default_route and not network.internal)
@@ -170,7 +170,8 @@ def fixed_address(request: EndpointRequest, subnet: Subnet) -> bytes:
             f"ip {request.ip} is no address for a container on network {request.network} ({subnet.text})") from None
 
 
-def _endpoint(network: Network, request: EndpointRequest, address: bytes, interface: str) -> Endpoint:
+def make_endpoint(network: Network, request: EndpointRequest, address: bytes, interface: str) -> Endpoint:
+    """Return what a container with this address is on a network."""
     subnet, other = network.ipv4, network.ipv6
     six = b"" if other is None else netlink.parse_address(request.ip6) if request.ip6 else ipam.pair_with(address, subnet, other)
     return Endpoint(
@@ -178,7 +179,7 @@ def _endpoint(network: Network, request: EndpointRequest, address: bytes, interf
         mac=request.mac or ipam.mac_of(address), ip=format_address(address), prefix=subnet.prefix,
         gateway=format_address(subnet.gateway) if subnet.gateway else "", ip6=format_address(six) if six else "",
         prefix6=other.prefix if other else 0, gateway6=format_address(other.gateway) if other and other.gateway else "",
-        aliases=request.aliases)
+        aliases=request.aliases, driver=network.driver, internal=network.internal)
 
 
 def configure(inner: Route, endpoint: Endpoint, *, is_default_route: bool) -> None:

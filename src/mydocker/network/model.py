@@ -159,6 +159,8 @@ class Endpoint(Record):
     prefix6: int = 0
     gateway6: str = ""
     aliases: tuple[str, ...] = ()
+    driver: str = BRIDGE
+    internal: bool = False
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Endpoint:

@@ -1,7 +1,8 @@
 """Networks on disk: network/<name>.json, made once, never changed, removed by name.
 
 Making a name is a link(2) of a finished file, so that two commands that make the same network at the same time end with
-one of them (the default network comes to be by itself, with the first container that wants it). No lock.
+one of them (the default network comes to be by itself, with the first container that wants it). What a subnet is chosen
+by is looked at under the lock of the directory, which nobody takes who only uses networks.
 """
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import os
 from mydocker.base import files, ids
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import Conflict, NotFound
+from mydocker.base.locks import DirectoryLock, lock_directory
 from mydocker.linux.netlink import Route
 
 from .ipam import choose_subnet
@@ -86,14 +88,20 @@ class NetworkStore:
             return self.load(DEFAULT_NETWORK)
         except NotFound:
             pass
-        with Route() as route:
+        with self.lock(), Route() as route:
             subnet = choose_subnet(used_subnets(self, route))
-        network = Network(id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(subnet,), created_ns=now_ns())
-        try:
-            self.add(network)
-        except Conflict:
-            return self.load(DEFAULT_NETWORK)  # somebody was faster
+            network = Network(id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(subnet,), created_ns=now_ns())
+            try:
+                self.add(network)
+            except Conflict:
+                return self.load(DEFAULT_NETWORK)  # somebody was faster
         return network
+
+    def lock(self) -> DirectoryLock:
+        """Take the lock of whoever chooses a subnet: two new networks must not choose the same. The caller closes it."""
+        lock = lock_directory(self.layout.networks)
+        assert lock is not None  # waited for
+        return lock
 
 
 def used_subnets(store: NetworkStore, route: Route) -> list[tuple[bytes, int]]:

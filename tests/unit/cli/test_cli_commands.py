@@ -25,9 +25,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.a
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: verb.name)
 def test_every_verb_has_a_module_and_answers_help(mydocker: Any, verb: Any) -> None:
     assert callable(__import__(verb.module, None, None, ("run",)).run)
-    code, out, err = mydocker(verb.name, "--help")
+    code, out, err = mydocker(*verb.spelled.split(), "--help")
     assert (code, err) == (0, "")
-    assert out.startswith(f"Usage: mydocker {verb.name}")
+    assert out.startswith(f"Usage: mydocker {verb.spelled}")
     for row in all_options_of(verb.name):
         assert f"--{row.name}" in out
         assert row.help in out
@@ -37,7 +37,7 @@ def test_help_lists_every_verb(mydocker: Any) -> None:
     for words in ([], ["--help"], ["-h"], ["help"]):
         code, out, _ = mydocker(*words)
         assert code == 0
-        assert all(f"  {verb.name}" in out for verb in VERBS)
+        assert all(f"  {verb.spelled}" in out for verb in VERBS)
     assert mydocker("help", "run") == mydocker("run", "--help")
     assert mydocker("help", "image", "ls") == mydocker("images", "--help")
     assert mydocker("help", "nosuch")[0] == 125

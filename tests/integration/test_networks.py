@@ -1,0 +1,149 @@
+"""Networks made, listed, joined, left and removed, with the command and from Python."""
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import pytest
+from harness import Mydocker
+
+from mydocker import Conflict, Engine, NotFound
+from mydocker.network.model import Network
+
+pytestmark = [pytest.mark.needs("root", "overlay", "bridges")]
+
+
+def inspect(mydocker: Mydocker, name: str) -> dict[str, Any]:
+    documents: list[dict[str, Any]] = json.loads(mydocker("network", "inspect", name).out)
+    return documents[0]
+
+
+def addresses(mydocker: Mydocker, name: str) -> dict[str, str]:
+    """Return the IPv4 address of each device inside."""
+    lines = mydocker("exec", name, "ip", "-o", "-4", "addr").out.splitlines()
+    return {line.split()[1]: line.split()[3] for line in lines}
+
+
+def bridge_exists(network: Network) -> bool:
+    return os.path.exists(f"/sys/class/net/{network.bridge}")
+
+
+def test_the_default_network_is_listed_before_anybody_used_it(mydocker: Mydocker) -> None:
+    lines = mydocker("network", "ls").out.splitlines()
+    assert lines[0].split() == ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]
+    assert [line.split()[-3:] for line in lines[1:]] == [
+        ["bridge", "bridge", "local"], ["host", "host", "local"], ["none", "null", "local"]]
+    assert mydocker("network", "ls", "--filter", "type=custom").out.count("\n") == 1
+    assert mydocker("network", "ls", "-f", "driver=bridge", "--format", "{{.Name}} {{.Driver}}").out == "bridge bridge\n"
+
+
+def test_a_network_lives_from_create_to_rm(mydocker: Mydocker, busybox: str) -> None:
+    made = mydocker("network", "create", "--subnet", "10.214.1.0/24", "--ip-range", "10.214.1.64/26", "--label", "a=b", "net").out.strip()
+    document = inspect(mydocker, "net")
+    assert (document["Id"], document["Driver"], document["Labels"]) == (made, "bridge", {"a": "b"})
+    assert document["IPAM"]["Config"] == [{"Subnet": "10.214.1.0/24", "Gateway": "10.214.1.1", "IPRange": "10.214.1.64/26"}]
+    assert mydocker("network", "ls", "-q", "-f", "label=a=b").out.strip() == made
+    mydocker("run", "-d", "--name", "c", "--network", made[:6], busybox, "sleep", "1000")
+    (member,) = inspect(mydocker, "net")["Containers"].values()
+    assert member["Name"] == "c" and 64 <= int(member["IPv4Address"].split("/")[0].rpartition(".")[2]) < 128
+    assert "in use by c" in mydocker("network", "rm", "net", code=125).one_error_line()
+    mydocker("rm", "-f", "c")
+    assert mydocker("network", "rm", "net").out == "net\n"
+    assert not os.path.exists(f"/sys/class/net/mb{made[:8]}")
+    assert "no network net" in mydocker("network", "rm", "net", code=125).one_error_line()
+    assert mydocker("network", "rm", "-f", "net").out == ""
+
+
+def test_subnets_that_overlap_are_refused_and_free_ones_chosen(mydocker: Mydocker, engine: Engine) -> None:
+    engine.networks.create("one", subnet="10.214.2.0/24")
+    assert "overlaps that of network one" in mydocker(
+        "network", "create", "--subnet", "10.214.2.128/25", "two", code=125).one_error_line()
+    chosen = [engine.networks.create(f"auto{number}").ipv4 for number in range(3)]
+    assert len({subnet.text for subnet in chosen}) == 3
+    with pytest.raises(Conflict):
+        engine.networks.create("one")
+
+
+def test_a_subnet_of_the_machine_is_refused(mydocker: Mydocker, engine: Engine) -> None:
+    used = engine.networks.create("probe", subnet="10.214.9.0/24")
+    with engine.containers.run("busybox", ["sleep", "1000"], detach=True, network="probe"):
+        os.unlink(f"{mydocker.root}/network/probe.json")  # now it is only the machine's
+        message = mydocker("network", "create", "--subnet", "10.214.9.0/25", "two", code=125).one_error_line()
+        assert "overlaps 10.214.9" in message and "in use by this machine" in message
+        from mydocker.network.store import NetworkStore
+
+        NetworkStore(engine.layout).add(used)
+
+
+def test_a_running_container_joins_and_leaves(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("network", "create", "--subnet", "10.214.3.0/24", "one")
+    mydocker("network", "create", "--subnet", "10.214.4.0/24", "--ipv6", "two")
+    mydocker("run", "-d", "--name", "c", "--network", "one", busybox, "sleep", "1000")
+    mydocker("network", "connect", "--ip", "10.214.4.9", "two", "c")
+    found = addresses(mydocker, "c")
+    assert found["eth1"] == "10.214.4.9/24" and found["eth0"].startswith("10.214.3.")
+    assert "10.214.4.9" in mydocker("exec", "c", "cat", "/etc/hosts").out
+    assert "is on network two already" in mydocker("network", "connect", "two", "c", code=125).one_error_line()
+    assert "default via 10.214.3.1" in mydocker("exec", "c", "ip", "route").out
+    mydocker("network", "disconnect", "one", "c")
+    assert addresses(mydocker, "c").keys() == {"lo", "eth1"}
+    assert "default via 10.214.4.1" in mydocker("exec", "c", "ip", "route").out
+    assert "10.214.3." not in mydocker("exec", "c", "cat", "/etc/hosts").out
+    assert "is not on network one" in mydocker("network", "disconnect", "one", "c", code=125).one_error_line()
+    mydocker("restart", "-t", "0", "c")
+    assert addresses(mydocker, "c") == {"lo": "127.0.0.1/8", "eth0": "10.214.4.9/24"}
+
+
+def test_an_ended_container_joins_with_its_next_start(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("network", "create", "--subnet", "10.214.5.0/24", "one")
+    mydocker("network", "create", "--subnet", "10.214.6.0/24", "two")
+    mydocker("run", "--name", "c", "--network", "one", busybox, "true")
+    mydocker("network", "connect", "two", "c")
+    mydocker("network", "disconnect", "one", "c")
+    mydocker("start", "c")
+    assert "10.214.6." in mydocker("run", "--rm", "--network", "one", "--network", "two", busybox, "ip", "-o", "addr").out
+
+
+def test_a_created_container_has_its_networks_before_its_command_runs(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("network", "create", "--subnet", "10.214.7.0/24", "one")
+    mydocker("create", "--name", "c", "--network", "bridge", busybox, "ip", "-o", "-4", "addr")
+    mydocker("network", "connect", "one", "c")
+    mydocker("start", "-a", "c")
+    assert "10.214.7." in mydocker("logs", "c").out
+
+
+def test_a_container_whose_device_names_are_taken_joins_all_the_same(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("network", "create", "--subnet", "10.214.8.0/24", "one")
+    mydocker("run", "-d", "--name", "c", "--network", "bridge", "--cap-add", "NET_ADMIN", busybox, "sleep", "1000")
+    mydocker("exec", "c", "ip", "link", "add", "eth1", "type", "bridge")
+    mydocker("network", "connect", "one", "c")
+    assert addresses(mydocker, "c")["eth2"].startswith("10.214.8.")
+    mydocker("exec", "c", "sh", "-c", "ip link set eth2 down; ip link set eth2 name mine")
+    mydocker("network", "disconnect", "one", "c")  # found by what it is, not by its name
+    assert "mine" not in mydocker("exec", "c", "ip", "link").out
+    assert "eth1" in mydocker("exec", "c", "ip", "link").out
+
+
+def test_prune_leaves_what_somebody_names(mydocker: Mydocker, engine: Engine, busybox: str) -> None:
+    unused, used = engine.networks.create("unused"), engine.networks.create("used")
+    mydocker("run", "--name", "c", "--network", "used", busybox, "true")
+    mydocker("run", "--rm", "--network", "bridge", busybox, "true")
+    assert bridge_exists(engine.networks.get("bridge"))
+    assert mydocker("network", "prune", "-f").out == "Deleted Networks:\nunused\n"
+    assert not bridge_exists(engine.networks.get("bridge")) and not bridge_exists(unused)
+    assert engine.networks.get("used") == used
+
+
+def test_a_network_that_was_removed_is_missed_by_the_next_start(engine: Engine, busybox: str) -> None:
+    engine.networks.create("net")
+    container = engine.containers.run(busybox, ["true"], name="c", network="net")
+    engine.networks.remove("net")
+    with pytest.raises(NotFound, match="no network net"):
+        container.start()
+
+
+def test_containers_without_networks_of_their_own_join_none(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("network", "create", "one")
+    mydocker("run", "-d", "--name", "c", "--network", "none", busybox, "sleep", "1000")
+    assert "it was made with --network none" in mydocker("network", "connect", "one", "c", code=125).one_error_line()
