@@ -176,9 +176,9 @@ def test_a_bundle_without_a_path_is_in_a_group_of_the_runtimes_own(runtime: Runt
     bundle = runtime.bundle("sleep", "100", linux={"cgroupsPath": ""})
     runtime("run", "--detach", "--bundle", bundle, name)
     pid = runtime.state(name)["pid"]
-    assert all(str(pid) in read_text(f"{place}/cgroup.procs").split() for place in places(f"/mydocker-runtime/{name}"))
+    assert all(str(pid) in read_text(f"{place}/cgroup.procs").split() for place in places(f"/mydocker-{name}"))
     runtime("delete", "--force", name)
-    assert not any(os.path.isdir(place) for place in places(f"/mydocker-runtime/{name}"))
+    assert not any(os.path.isdir(place) for place in places(f"/mydocker-{name}"))
 
 
 @pytest.mark.needs("busybox")

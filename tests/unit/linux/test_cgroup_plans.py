@@ -65,7 +65,7 @@ def test_resources_of_a_spec_become_numbers() -> None:
 
 @pytest.mark.parametrize(("resources", "name"), [
     ({"blockIO": {"weigh": 10}}, "blockIO.weigh"), ({"intelRdt": {"closID": "x"}}, "intelRdt"),
-    ({"memory": {"disableOomKiller": True}}, "memory.disableOomKiller"), ({"cpu": {"realtime": 5}}, "cpu.realtime"),
+    ({"memory": {"disableOOM": True}}, "memory.disableOOM"), ({"cpu": {"realtime": 5}}, "cpu.realtime"),
 ])
 def test_a_limit_that_cannot_be_applied_is_refused_by_name(resources: dict[str, object], name: str) -> None:
     with pytest.raises(Unsupported, match=name):

@@ -55,8 +55,6 @@ def set_limits(group: Cgroup, wanted: Resources) -> list[str]:
     needed = {item.write.controller for item in placed if not item.is_v1}
     if not needed.issubset(V2_CONTROLLERS):
         hand_down(group, needed)
-    if (wanted.realtime_runtime or 0) > 0 and "cpu" in group.found.v1:
-        _hand_down_realtime(group, wanted)
     fresh: list[str] = []
     writes = []
     for item in placed:
@@ -93,23 +91,6 @@ def join(group: Cgroup, fresh: list[str]) -> None:
                     raise to_error(f"move process {pid} into cgroup {directory}", error) from error
         else:
             raise Unavailable(f"move the processes of cgroup {group.path} into {directory}: they fork faster")
-
-
-def _hand_down_realtime(group: Cgroup, limits: Resources) -> None:
-    """Give realtime runtime to v1 groups above that have none at all: the kernel takes a group's from its parent's.
-
-    What cannot be given is left: the limit itself then fails by name.
-    """
-    directory = group.found.v1["cpu"]
-    for part in group.path.split("/")[1:-1]:
-        directory = f"{directory}/{part}"
-        if read_number(f"{directory}/cpu.rt_runtime_us") == 0:
-            try:
-                if limits.realtime_period:
-                    write_text(f"{directory}/cpu.rt_period_us", str(limits.realtime_period))
-                write_text(f"{directory}/cpu.rt_runtime_us", str(limits.realtime_runtime))
-            except OSError:
-                return
 
 
 class Placed(Record):
@@ -221,4 +202,7 @@ def _raise_refused(directory: str, write: Write, error: OSError) -> NoReturn:
     if error.errno in (errno.EACCES, errno.ENOSPC, errno.ENODEV) and write.controller == "cpuset":
         # "Not a subset of what the parent has" is EACCES or ENOSPC in the kernel's words.
         error = OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-    raise to_error(action, error) from error
+    refused = to_error(action, error)
+    if write.field == "cpu.realtimeRuntime":
+        refused.hint = "the cgroups above need at least that much in their cpu.rt_runtime_us, and give none by themselves"
+    raise refused from error

@@ -50,7 +50,7 @@ def clean_path(cgroups_path: str) -> str:
 
 
 def default_path(container_id: str) -> str:
-    """Return the cgroup of a bundle that names none: one of the runtime's for root, else next to the caller's own on v2.
+    """Return the cgroup of a bundle that names none: a top-level one for root, else next to the caller's own on v2.
 
     Not among the engine's, which removes what it finds at a path of its own. The caller's own group has a process, namely the
     caller, so on v2 one below it could have no controllers.
@@ -59,7 +59,7 @@ def default_path(container_id: str) -> str:
         for line in read_text("/proc/self/cgroup").splitlines():
             if line.startswith("0::"):
                 return f"{os.path.dirname(line[3:]).rstrip('/')}/mydocker-{container_id}"
-    return f"/mydocker-runtime/{container_id}"
+    return f"/mydocker-{container_id}"
 
 
 def read_text(path: str) -> str:

@@ -133,9 +133,10 @@ def parse_resources(resources: Mapping[str, object]) -> Resources:
 
 def _parse_section(section: str, content: dict[str, object], values: dict[str, Any]) -> None:
     fields = _FIELDS[section]
-    for name, value in content.items():
+    for given, value in content.items():
         if value is None:
             continue
+        name = _NAMES.get((section, given.lower()), given)
         field = f"resources.{section}.{name}"
         if name in fields:
             target, kind = fields[name]
@@ -222,6 +223,7 @@ _PARSERS: dict[str, tuple[str, Any]] = {
 
 
 _SECTIONS = {name.lower(): name for name in (*_FIELDS, *_PARSERS)}
+_NAMES = {(section, name.lower()): name for section, fields in _FIELDS.items() for name in fields}
 
 
 def _typed(field: str, value: object, kind: type) -> object:
