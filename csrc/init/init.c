@@ -325,7 +325,7 @@ static void enter_cwd(const struct stage *stage) {
 }
 
 // 0 when the path is a file that this user may execute, else a negative errno.
-static long executable(const char *path) {
+static long executable(const struct stage *stage, const char *path) {
     struct stat status;
 #ifdef SYS_newfstatat
     long result = sys(SYS_newfstatat, AT_FDCWD, (long)path, (long)&status, 0, 0);
@@ -336,7 +336,11 @@ static long executable(const char *path) {
         return result;
     if (S_ISDIR(status.st_mode))
         return -EISDIR;
-    return sys(SYS_faccessat, AT_FDCWD, (long)path, 1 /* X_OK */, 0, 0);
+    result = sys(SYS_faccessat, AT_FDCWD, (long)path, 1 /* X_OK */, 0, 0);
+    // access(2) asks for a user without capabilities. This process has them all, the command this one if it is ambient.
+    if (result == -EACCES && stage->plan->ambient & stage->plan->inheritable & 1U << CAP_DAC_OVERRIDE)
+        result = sys(SYS_faccessat2, AT_FDCWD, (long)path, 1 /* X_OK */, AT_EACCESS, 0);
+    return result;
 }
 
 static const char *search_path(const struct stage *stage) {
@@ -367,7 +371,7 @@ static void find_command(struct stage *stage) {
         fail(stage, "CommandNotFound", *name ? -ENAMETOOLONG : -ENOENT, "find the command ", name);
     if (has_slash) {
         found(stage, "", 0, name);
-        refusal = executable(name);
+        refusal = executable(stage, name);
         if (!refusal)
             return;
     }
@@ -377,7 +381,7 @@ static void find_command(struct stage *stage) {
             end++;
         if ((size_t)(end - at) + length(name) + 2 < PATH_BYTES) {
             found(stage, at == end ? "." : at, at == end ? 1 : (size_t)(end - at), name);
-            long result = executable(stage->command);
+            long result = executable(stage, stage->command);
             if (!result)
                 return;
             if (result != -ENOENT && result != -ENOTDIR)

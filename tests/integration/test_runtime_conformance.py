@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 
 import pytest
+from harness import is_running, until
 from runtime_rig import PROGRAM, Runtime, reap
 
 # ---- crun's words on the command line
@@ -168,3 +171,127 @@ def test_exec_has_an_ambient_capability_only_where_the_spec_has_it_inheritable(r
     options = ("--cap", "CAP_SYSLOG", "--cap", "CAP_CHOWN")
     status = runtime("exec", *options, "conformance-cap", "cat", "/proc/self/status").stdout
     assert f"CapAmb:\t{1 << 34:016x}\n" in status and f"CapInh:\t{1 << 34:016x}\n" in status
+
+
+def test_personality_and_memory_policy_are_those_of_exec_too(runtime: Runtime) -> None:
+    bundle = runtime.bundle("sleep", "100", linux={"personality": {"domain": "LINUX32"}, "memoryPolicy": {"mode": "MPOL_PREFERRED", "nodes": "0"}})
+    runtime("run", "--detach", "--bundle", bundle, "conformance-exec")
+    assert runtime("exec", "conformance-exec", "uname", "-m").stdout == "i686\n"
+    assert runtime("exec", "conformance-exec", *POLICY).stdout.startswith("prefer")
+
+
+def test_a_user_may_execute_what_an_ambient_capability_lets_it(runtime: Runtime) -> None:
+    sets = {kind: ["CAP_DAC_OVERRIDE"] for kind in ("bounding", "effective", "permitted", "inheritable", "ambient")}
+    user = {"user": {"uid": 1000, "gid": 1000}}
+    command = f"{runtime.directory}/rootfs/command"
+    with open(command, "w", opener=lambda path, flags: os.open(path, flags, 0o700)) as stream:
+        stream.write("#!/bin/sh\necho done\n")
+    assert "permission denied" in runtime("run", "--bundle", runtime.bundle("/command", process=user), "conformance-x", code=1).stderr
+    bundle = runtime.bundle("/command", process={**user, "capabilities": sets})
+    assert runtime("run", "--bundle", bundle, "conformance-x").stdout == "done\n"
+
+
+def test_a_command_whose_interpreter_is_missing_is_there_and_not_executed(runtime: Runtime) -> None:
+    command = f"{runtime.directory}/rootfs/command"
+    with open(command, "w", opener=lambda path, flags: os.open(path, flags, 0o755)) as stream:
+        stream.write("#!/nonexistent\n")
+    assert "exec /command: no such file or directory" in runtime(
+        "run", "--bundle", runtime.bundle("/command"), "conformance-x", code=1).stderr
+
+
+def test_a_pidfd_of_the_process_goes_to_a_socket(runtime: Runtime) -> None:
+    bundle = runtime.bundle("sleep", "100")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"{runtime.directory}/pidfd")
+        listener.listen()
+        for kind, words in (("standard", ["run", "--bundle", bundle]), ("setns", ["exec"])):
+            command = ["sleep", "100"] if kind == "setns" else []
+            runtime(*words, "--detach", "--pidfd-socket", f"{runtime.directory}/pidfd", "conformance-pidfd", *command)
+            connection, _ = listener.accept()
+            with connection:
+                text, fds, _, _ = socket.recv_fds(connection, 100, 1)
+            assert text.decode() == kind
+            if kind == "setns":
+                signal.pidfd_send_signal(fds[0], signal.SIGKILL)
+                os.waitid(os.P_PIDFD, fds[0], os.WEXITED)
+            os.close(fds[0])
+
+
+# ---- namespaces
+
+def test_a_time_namespace_has_its_offsets_in_a_user_namespace_too(runtime: Runtime) -> None:
+    mappings = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    kinds = ("mount", "pid", "ipc", "uts", "network", "time", "user")
+    os.chmod(runtime.directory, 0o755)
+    linux = {"namespaces": [{"type": kind} for kind in kinds], "uidMappings": mappings, "gidMappings": mappings}
+    for offsets, seconds in (({"monotonic": {"secs": 7881}}, "7881"), (None, "0")):
+        bundle = runtime.bundle("cat", "/proc/self/timens_offsets", linux={**linux, "timeOffsets": offsets})
+        assert runtime("run", "--bundle", bundle, "conformance-time").stdout.split()[:2] == ["monotonic", seconds]
+
+
+# ---- mounts
+
+def test_a_bind_that_says_some_attributes_forgets_the_others_of_its_source(runtime: Runtime) -> None:
+    """As mount(2) has it, and with it runc and crun; one that says none keeps all."""
+    source = f"{runtime.directory}/source"
+    os.mkdir(source)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro,noexec,nosuid,noatime", "tmpfs", source], check=True)
+    try:
+        for options, attributes in ((["bind"], {"ro", "nosuid", "noexec", "noatime"}), (["bind", "dev"], {"rw", "noatime"}),
+                                    (["bind", "ro", "relatime"], {"ro", "relatime"})):
+            mount = {"destination": "/mnt", "source": source, "options": options}
+            bundle = runtime.bundle("grep", " /mnt ", "/proc/self/mountinfo", mounts=[{"destination": "/proc", "type": "proc"}, mount])
+            assert set(runtime("run", "--bundle", bundle, "conformance-bind").stdout.split()[5].split(",")) == attributes
+    finally:
+        subprocess.run(["umount", source], check=True)
+
+
+def test_a_tmpfs_where_nothing_was_is_open_to_all_and_one_over_a_directory_has_its_mode(runtime: Runtime) -> None:
+    os.mkdir(f"{runtime.directory}/rootfs/there")
+    os.chmod(f"{runtime.directory}/rootfs/there", 0o710)
+    mounts = [{"destination": path, "type": "tmpfs", "source": "tmpfs"} for path in ("/there", "/not/there")]
+    bundle = runtime.bundle("stat", "-c", "%a", "/there", "/not/there", mounts=mounts)
+    assert runtime("run", "--bundle", bundle, "conformance-tmpfs").stdout.split() == ["710", "1777"]
+
+
+def test_hidden_directories_are_one_file_system_and_each_is_hidden_once(runtime: Runtime) -> None:
+    for name in "ab":
+        os.mkdir(f"{runtime.directory}/rootfs/{name}")
+    bundle = runtime.bundle("sh", "-c", "grep -c ' /a ' /proc/self/mountinfo; stat -c %d /a /b", linux={"maskedPaths": ["/a", "/b", "/a"]})
+    count, *devices = runtime("run", "--bundle", bundle, "conformance-mask").stdout.split()
+    assert count == "1" and devices[0] == devices[1]
+
+
+def test_a_terminal_finds_its_place_in_a_dev_that_is_read_only(runtime: Runtime) -> None:
+    mounts = [{"destination": "/proc", "type": "proc"}, {"destination": "/dev", "type": "tmpfs", "options": ["ro"]},
+              {"destination": "/dev/pts", "type": "devpts", "options": ["newinstance", "ptmxmode=0666"]}]
+    bundle = runtime.bundle("sh", "-c", "test -c /dev/console && ! touch /dev/x 2>/dev/null && echo fine", mounts=mounts, process={"terminal": True})
+    assert runtime("run", "--bundle", bundle, "conformance-dev").stdout == "fine\n"
+
+
+def test_a_hook_of_the_container_may_name_what_is_in_it_by_relative_paths(runtime: Runtime) -> None:
+    mount = "/bin/mkdir -p lib/x && /bin/mount -t tmpfs none lib/x && /bin/touch lib/x/made"
+    bundle = runtime.bundle("ls", "/lib/x", hooks={"createContainer": [hook(mount)]})
+    assert runtime("run", "--bundle", bundle, "conformance-hook").stdout == "made\n"
+
+
+# ---- signals and limits
+
+def test_kill_ends_all_where_the_pids_are_the_hosts(runtime: Runtime) -> None:
+    bundle = runtime.bundle("sh", "-c", "sleep 100 & wait", linux={"namespaces": [{"type": kind} for kind in ("mount", "ipc", "uts")]})
+    runtime("run", "--detach", "--bundle", bundle, "conformance-kill")
+    until(lambda: len(json.loads(runtime("ps", "--format", "json", "conformance-kill").stdout)) == 2, what="both processes")
+    pids = json.loads(runtime("ps", "--format", "json", "conformance-kill").stdout)
+    runtime("kill", "conformance-kill", "0")
+    runtime("kill", "conformance-kill", "KILL")
+    for pid in pids:
+        until(lambda pid=pid: not is_running(pid), what=f"the end of {pid}")
+    assert "container not running" in runtime("kill", "conformance-kill", "0", code=1).stderr
+
+
+def test_memory_and_swap_change_without_a_word_on_memory(runtime: Runtime) -> None:
+    bundle = runtime.bundle("sleep", "100", linux={"resources": {"memory": {"limit": 64 << 20}, "pids": {"limit": 100}}})
+    runtime("run", "--detach", "--bundle", bundle, "conformance-update")
+    runtime("update", "--memory-swap", "96m", "conformance-update")
+    runtime("update", "--pids-limit", "0", "conformance-update")
+    assert runtime("exec", "conformance-update", "true", code=255).stderr

@@ -87,7 +87,7 @@ def test_a_link_in_place_of_proc_or_sys_is_refused(
     os.makedirs(f"{rootfs}/bad")
     os.symlink(target, f"{rootfs}/{name}")
     done = runtime("run", "--bundle", runtime.bundle("true"), "c", code=1)
-    assert f"mount on /{name}: it is a symbolic link" in done.stderr
+    assert f"mount on /{name}: must be mounted on ordinary directory" in done.stderr
     assert os.listdir(f"{rootfs}/bad") == []
 
 

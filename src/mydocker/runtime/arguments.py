@@ -75,11 +75,12 @@ _BUNDLE = Option(name="bundle", short="b", kind="text", help="directory of the b
 _CONFIG = Option(name="config", kind="text", default="config.json", help="the bundle's configuration, below its directory")
 _CONSOLE_SOCKET = Option(name="console-socket", kind="text", help="AF_UNIX socket that receives the terminal's master")
 _PID_FILE = Option(name="pid-file", kind="text", help="file that the process's pid is written to")
+_PIDFD_SOCKET = Option(name="pidfd-socket", kind="text", help="AF_UNIX socket that receives a pidfd of the process")
 _DETACH = Option(name="detach", short="d", help="do not wait for its end")
 _PRESERVE_FDS = Option(name="preserve-fds", kind="number", help="pass on that many descriptors from 3 on")
 _FORMAT = Option(name="format", short="f", kind="text", default="table", help="table or json")
 _MAKING = (
-    _BUNDLE, _CONFIG, _CONSOLE_SOCKET, _PID_FILE,
+    _BUNDLE, _CONFIG, _CONSOLE_SOCKET, _PIDFD_SOCKET, _PID_FILE,
     Option(name="no-pivot", help="chroot in place of pivot_root, for a root on the initial ramdisk"),
     Option(name="no-new-keyring", help="keep the caller's session keyring"),
     _PRESERVE_FDS,
@@ -120,7 +121,7 @@ VERBS = {verb.name: verb for verb in (
         Option(name="no-subreaper", help="do not adopt what the container leaves behind"),
     )),
     Verb(name="exec", usage="ID COMMAND [ARG...] | --process FILE ID", help="execute a further command in a container", options=(
-        _CONSOLE_SOCKET, _PID_FILE, _DETACH, _PRESERVE_FDS,
+        _CONSOLE_SOCKET, _PIDFD_SOCKET, _PID_FILE, _DETACH, _PRESERVE_FDS,
         Option(name="process", short="p", kind="text", help="file with the process object of a runtime spec"),
         Option(name="cwd", kind="text", help="working directory"),
         Option(name="env", short="e", kind="list", help="NAME=VALUE for its environment"),
@@ -171,7 +172,7 @@ def parse_verb(verb: Verb, words: Sequence[str]) -> Arguments:
     where = f"{PROGRAM} {verb.name}"
     known = (*verb.options, Option(name="help", short="h", help="print this"))
     if verb.module == "checkpoint":  # whatever options: the answer is the same
-        return Arguments(options={"help": False}, words=list(words))
+        return Arguments(options={"help": list(words[:1]) in (["-h"], ["--help"])}, words=list(words))
     options, given, rest = _parse(list(words), known, stops=verb.stops, where=where)
     if not options["help"]:
         if len(rest) < verb.least:

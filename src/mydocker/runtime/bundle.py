@@ -21,7 +21,7 @@ from .cgroups import claim_cgroup, describe
 from .cloning import Created, kill_and_reap
 from .create import create
 from .descriptors import announce_listen_fds
-from .handshake import Handshake, connect_console
+from .handshake import Handshake, connect_console, send_pidfd
 from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_directory
 
 TYPE_CHECKING = False
@@ -99,6 +99,8 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
         if arguments["pid-file"]:
             write_pid_file(arguments["pid-file"], created.pid)
+        if arguments["pidfd-socket"]:
+            send_pidfd(arguments["pidfd-socket"], created.pidfd, b"standard")
         undo.pop_all()
     return Made(created=created, handshake=handshake, state=state, lock=lock, console=console)
 

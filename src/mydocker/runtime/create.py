@@ -23,7 +23,7 @@ from .cloning import Created, clone_into, kill_and_reap
 from .handover import report_and_exit
 from .init import InitOrder, become_root, run_init
 from .mounts import Surroundings, plan_rootfs
-from .namespaces import FLAGS, NamespacePlan, enter_time_namespace, join_all, plan_namespaces
+from .namespaces import FLAGS, NamespacePlan, enter_time_namespace, join_all, open_time_offsets, plan_namespaces
 from .plan import NO_ATTRIBUTES
 from .rootfs import unmount_root
 from .seccomp import Filter, prepare_filter
@@ -120,7 +120,7 @@ def plan_init(
     if namespaces.all & sc.CLONE_NEWUSER or any(wants_mapping(mount) for mount in spec.get("mounts") or ()):
         from .sources import open_sources  # cold
 
-        operations = open_sources(operations, spec, namespaces.all, closing)
+        operations = open_sources(operations, spec, namespaces, closing)
     if any("tmpcopyup" in (mount.get("options") or ()) for mount in spec.get("mounts") or ()):
         from . import copyup  # noqa: F401  # cold
     return InitOrder(
@@ -236,6 +236,7 @@ def clone_by_helper(
 def run_helper(order: InitOrder, namespaces: NamespacePlan, channel: _socket.socket) -> NoReturn:
     """Join what is to be joined, clone the init as a sibling, and end. A failure is reported on the channel."""
     try:
+        offsets_fd = open_time_offsets() if namespaces.time_offsets else -1
         join_all(namespaces)
         new = namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
         if new & sc.CLONE_NEWUSER:
@@ -245,7 +246,7 @@ def run_helper(order: InitOrder, namespaces: NamespacePlan, channel: _socket.soc
         if namespaces.all & sc.CLONE_NEWUSER:
             become_root(order.spec)
         if namespaces.new & sc.CLONE_NEWTIME:
-            enter_time_namespace(namespaces.time_offsets)
+            enter_time_namespace(namespaces.time_offsets, offsets_fd)
         pid, pidfd = sc.clone3(new | sc.CLONE_PARENT)
         if pid == 0:
             run_init(order, channel)

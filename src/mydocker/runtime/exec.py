@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import NoReturn
 
-    from mydocker.oci.runtime_spec import Process
+    from mydocker.oci.runtime_spec import Linux, Process
 
 
 class ExecOrder(Record):
@@ -62,6 +62,8 @@ class ExecOrder(Record):
     bundle: str = ""
     annotations: Mapping[str, str] | None = None
     """What the agent of the filter's notifications is told of the container."""
+    linux: Linux | None = None
+    """The container's, for what of it is each process' own: personality and memory policy."""
 
 
 def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
@@ -133,15 +135,15 @@ def receive_entered(entered: _socket.socket) -> tuple[int, int] | None:
 
 def with_attributes(order: ExecOrder) -> ExecOrder:
     """Return the order with what only some processes have. Raises InvalidRequest by field."""
-    process = order.process
-    if not any(process.get(key) for key in ("rlimits", "scheduler", "ioPriority", "execCPUAffinity")) and (
-            process.get("oomScoreAdj") is None):
+    process, linux = order.process, order.linux or {}
+    if not any(process.get(key) for key in ("rlimits", "scheduler", "ioPriority", "execCPUAffinity")) and not any(
+            value is not None for value in (process.get("oomScoreAdj"), linux.get("personality"), linux.get("memoryPolicy"))):
         return order
     from .attributes import parse_numbers, plan_attributes  # cold: and so that the child need not import it inside
 
     for key, text in process.get("execCPUAffinity", {}).items():
         parse_numbers(str(text), f"process.execCPUAffinity.{key}")
-    return order.replace(attributes=plan_attributes(process, {}))
+    return order.replace(attributes=plan_attributes(process, linux))
 
 
 def run_exec(order: ExecOrder, channel: _socket.socket, report: _socket.socket) -> NoReturn:

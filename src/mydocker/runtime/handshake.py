@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import sys
 
 from mydocker.base.errors import CommandNotExecutable, CommandNotFound, InvalidRequest
 
@@ -42,9 +43,14 @@ class Handshake:
         """Say START and wait until the command runs. Raises CommandNotFound, CommandNotExecutable, RuntimeFailed."""
         self._channel.send(sync.START)
         try:
-            self._receive(sync.START)
+            sync.receive(self._channel, sync.START)
         except sync.PeerDied:
             return  # the end of file is the news: close-on-exec
+        except CommandNotFound as error:
+            # The file is there: it is what its first line, or its header, names (execve(2)).
+            raise CommandNotFound(f"exec {self._name}: no such file or directory", hint="its interpreter is missing") from error
+        except CommandNotExecutable as error:
+            raise CommandNotExecutable(f"exec {self._name}: {error.message.rpartition(': ')[2].lower()}") from error
         raise AssertionError("an init has no START to send")
 
     def _receive(self, expected: bytes) -> int:
@@ -62,10 +68,23 @@ class Handshake:
             raise CommandNotExecutable(f'exec: "{self._name}": {reason}{denied}') from error
 
 
+def send_pidfd(path: str, pidfd: int, kind: bytes) -> None:
+    """Send a pidfd to the AF_UNIX socket of --pidfd-socket, with runc's word for how it was made. Raises InvalidRequest."""
+    channel = _connect(path, "--pidfd-socket")
+    try:
+        _socket.socket.sendmsg(channel, [kind], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, pidfd.to_bytes(4, sys.byteorder))])
+    except OSError as error:
+        raise InvalidRequest(f"send to --pidfd-socket {path}: {os.strerror(error.errno or 0)}") from error
+    finally:
+        channel.close()
+
+
 def connect_console(path: str) -> _socket.socket | None:
     """Connect to the AF_UNIX socket of --console-socket; None for none. Raises InvalidRequest. The caller closes it."""
-    if not path:
-        return None
+    return _connect(path, "console socket") if path else None
+
+
+def _connect(path: str, what: str) -> _socket.socket:
     channel = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | _socket.SOCK_CLOEXEC)
     directory_fd = -1
     try:
@@ -76,7 +95,7 @@ def connect_console(path: str) -> _socket.socket | None:
         channel.connect(path)
     except OSError as error:
         channel.close()
-        raise InvalidRequest(f"connect to console socket {path}: {os.strerror(error.errno or 0)}") from error
+        raise InvalidRequest(f"connect to {what} {path}: {os.strerror(error.errno or 0)}") from error
     finally:
         if directory_fd >= 0:
             os.close(directory_fd)

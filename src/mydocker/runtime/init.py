@@ -114,7 +114,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     isolate_mounts(order)
     root = Rootfs(mount_root(order.root_path, order.root_mount))
     apply_operations(root, order.operations)
-    run_create_hooks(order, channel)
+    run_create_hooks(order, root, channel)
     listener_state = describe_listener(order)
     credentials = find_credentials(root.fd, process, order.user, order.groups)
     make_working_directory(root, process["cwd"])
@@ -222,7 +222,7 @@ def isolate_mounts(order: InitOrder) -> None:
         sc.mount(None, find_mount_point(os.path.realpath(order.root_path)), None, sc.MS_PRIVATE, None)
 
 
-def run_create_hooks(order: InitOrder, channel: _socket.socket) -> None:
+def run_create_hooks(order: InitOrder, root: Rootfs, channel: _socket.socket) -> None:
     """Have the creator run its hooks, then run those of createContainer: inside the namespaces, outside the root."""
     hooks = order.spec.get("hooks")
     if not hooks:
@@ -235,6 +235,7 @@ def run_create_hooks(order: InitOrder, channel: _socket.socket) -> None:
         # The host's procfs knows this process by the pid that the hook's author means.
         pid = int(os.readlink("/proc/self"))
         state = state_of(order.spec, container_id=order.container_id, status="creating", pid=pid, bundle=order.bundle)
+        os.fchdir(root.fd)  # as runc: a hook may name what is inside by relative paths
         run_hooks(hooks["createContainer"], state, kind="createContainer")
 
 

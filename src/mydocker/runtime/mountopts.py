@@ -26,6 +26,11 @@ PROPAGATION: dict[str, tuple[int, bool]] = {
     "shared": (sc.MS_SHARED, False), "rshared": (sc.MS_SHARED, True),
     "unbindable": (sc.MS_UNBINDABLE, False), "runbindable": (sc.MS_UNBINDABLE, True),
 }
+#: What mount(2) lets a bind forget at a remount when it does not say them, as runc and crun have it (mount(8) would keep them).
+FORGOTTEN = (
+    sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV | sc.MOUNT_ATTR_NOEXEC | sc.MOUNT_ATTR_NOSYMFOLLOW)
+#: Words that take back how access times are kept, which mount(2) minds only when it is told another way.
+_ACCESS_TIMES_KEPT = frozenset(("atime", "norelatime", "nostrictatime"))
 #: Recursive forms, by the option that they are the form of.
 _RECURSIVE = {f"r{word}": word for word in ATTRIBUTES}
 #: Words of mount(8) that are the default, or that the kernel no longer minds (mandatory locking left in Linux 5.15).
@@ -48,6 +53,8 @@ class MountOptions(Record):
 
     set: int = 0
     clear: int = 0
+    explicit: bool = False
+    """Whether any option says what an attribute is to be."""
     recursive_set: int = 0
     recursive_clear: int = 0
     propagation: tuple[tuple[int, bool], ...] = ()
@@ -70,11 +77,15 @@ class MountOptions(Record):
 def parse_mount_options(options: list[str] | tuple[str, ...]) -> MountOptions:
     """Sort a runtime spec's mount options; what is not known goes to the file system as data."""
     set_, clear, rset, rclear = 0, 0, 0, 0
+    explicit = False
     propagation: list[tuple[int, bool]] = []
     data: list[str] = []
     seen = set()
     for word in options:
-        if word in ATTRIBUTES:
+        if word in _ACCESS_TIMES_KEPT:
+            explicit = True
+        elif word in ATTRIBUTES:
+            explicit = True
             on, off = ATTRIBUTES[word]
             set_, clear = (set_ & ~off) | on, (clear & ~on) | off
         elif word in PROPAGATION:
@@ -87,7 +98,7 @@ def parse_mount_options(options: list[str] | tuple[str, ...]) -> MountOptions:
         elif word not in _WITHOUT_EFFECT:
             data += split_data(word)
     return MountOptions(
-        set=set_, clear=clear, recursive_set=rset, recursive_clear=rclear, propagation=tuple(propagation),
+        set=set_, clear=clear, explicit=explicit, recursive_set=rset, recursive_clear=rclear, propagation=tuple(propagation),
         bind="bind" in seen or "rbind" in seen, recursive="rbind" in seen, remount="remount" in seen,
         copy_up="tmpcopyup" in seen, idmap="idmap" in seen or "ridmap" in seen, recursive_idmap="ridmap" in seen,
         data=tuple(data),

@@ -13,7 +13,7 @@ from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
 from .devices import FindNull, MakeDevices, check_null, plan_devices
-from .mountopts import MountOptions, parse_mount_options
+from .mountopts import FORGOTTEN, MountOptions, parse_mount_options
 from .rootfs import MAX_FSCONFIG_BYTES, Rootfs, attach, clone_fd, mount_classic, open_bind, open_filesystem, set_attributes
 
 TYPE_CHECKING = False
@@ -53,10 +53,10 @@ class MountFilesystem(Record):
 
     def apply(self, root: Rootfs) -> None:
         """Mount it. The way to /proc and /sys must not be a symbolic link (CVE-2019-19921, CVE-2023-27561)."""
+        options = self.options
+        data = (*options.data, *self._mode_of_covered(root))
         target = self._open_target(root)
         _refuse_inside_proc(target, self.destination)
-        options = self.options
-        data = (*options.data, *self._mode_of_covered(target))
         if any(len(option) >= MAX_FSCONFIG_BYTES for option in data):
             mount_classic(target, self.fstype, self.source, options.ms_flags(), data)
             os.close(target)
@@ -81,13 +81,20 @@ class MountFilesystem(Record):
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.ENOTDIR):
                 raise
-            raise Denied(f"{self.field}: mount on {self.destination}: it is a symbolic link, or no directory") from error
+            raise Denied(f"{self.field}: mount on {self.destination}: must be mounted on ordinary directory") from error
 
-    def _mode_of_covered(self, target: int) -> tuple[str, ...]:
-        """Return the mode that a tmpfs takes over from the directory that it covers, unless told, as in runc."""
+    def _mode_of_covered(self, root: Rootfs) -> tuple[str, ...]:
+        """Return the mode that a tmpfs takes over from the directory that it covers, unless told or there is none, as in runc."""
         if self.fstype != "tmpfs" or any(option.startswith("mode=") for option in self.options.data):
             return ()
-        return (f"mode={stat.S_IMODE(os.fstat(target).st_mode):o}",)
+        try:
+            covered = root.open(self.destination)
+        except OSError:
+            return ()  # making it as a mount point says what is wrong
+        try:
+            return (f"mode={stat.S_IMODE(os.fstat(covered).st_mode):o}",)
+        finally:
+            os.close(covered)
 
 
 def _copy_up(root: Rootfs, destination: str, mount: int) -> None:
@@ -115,6 +122,7 @@ class BindMount(Record):
     source: str
     options: MountOptions
     source_fd: int = -1
+    keeps_attributes: bool = False
 
     def apply(self, root: Rootfs) -> None:
         """Bind it; attributes are set on the detached copy, so there is no moment without them."""
@@ -127,7 +135,9 @@ class BindMount(Record):
         except BaseException:
             os.close(mount)
             raise
-        set_attributes(mount, options.set, options.clear)
+        # Locked by another user namespace's mount (mount_namespaces(7)), attributes are not ours to forget.
+        forgotten = FORGOTTEN & ~options.set if options.explicit and not self.keeps_attributes else 0
+        set_attributes(mount, options.set, options.clear | forgotten)
         set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
         _propagate(mount, options)
         attach(mount, target)
@@ -239,6 +249,17 @@ def _link_controllers(fd: int, v1: list[tuple[str, str]]) -> None:
             os.symlink(name, controller, dir_fd=fd)
 
 
+class MakeConsole(Record):
+    """Make the file that the terminal will be mounted on: later it cannot be made in a /dev that is read-only."""
+
+    field: str
+    path: str = "/dev/console"
+
+    def apply(self, root: Rootfs) -> None:
+        """Make it where it is missing."""
+        os.close(root.ensure(self.path, directory=False))
+
+
 class SealMount(Record):
     """Make a mount read-only once everything in it is made."""
 
@@ -267,12 +288,20 @@ class MaskPath(Record):
         except (FileNotFoundError, NotADirectoryError):
             return
         if stat.S_ISDIR(os.fstat(target).st_mode):
-            mount = open_filesystem("tmpfs", "tmpfs", ("size=0k", "nr_inodes=2", "mode=755"), sc.MOUNT_ATTR_RDONLY)
+            mount = _open_nothing(root)
         else:
             mount = clone_fd(_open_null(root))
             # Read-only: otherwise chmod of the masked path would change the container's /dev/null.
             set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0)
         attach(mount, target)
+
+
+def _open_nothing(root: Rootfs) -> int:
+    """Return a mount of the one empty directory that hides all directories: a file system for each would be a waste."""
+    if root.empty_fd < 0:
+        root.empty_fd = open_filesystem("tmpfs", "tmpfs", ("size=0k", "nr_inodes=2", "mode=755"), sc.MOUNT_ATTR_RDONLY)
+        return os.dup(root.empty_fd)  # the first is attached, the others are copies of it
+    return clone_fd(root.empty_fd)
 
 
 def _open_null(root: Rootfs) -> int:
@@ -315,7 +344,8 @@ def _propagate(mount_fd: int, options: MountOptions) -> None:
 
 
 Operation = (
-    MountFilesystem | BindMount | Remount | MountCgroup | SealMount | MakeDevices | FindNull | MaskPath | ReadonlyPath
+    MountFilesystem | BindMount | Remount | MountCgroup | MakeConsole | SealMount | MakeDevices | FindNull | MaskPath
+    | ReadonlyPath
 )
 
 
@@ -328,13 +358,15 @@ def plan_rootfs(spec: Spec, around: Surroundings) -> list[Operation]:
         options = operation.options
         if operation.destination == "/dev" and isinstance(operation, MountFilesystem) and options.set & sc.MOUNT_ATTR_RDONLY:
             # Read-only from the start, nothing could be made in it.
-            seals = [SealMount(field=operation.field, path="/dev")]
+            seals = [MakeConsole(field=operation.field)] if spec.get("process", {}).get("terminal") else []
+            seals.append(SealMount(field=operation.field, path="/dev"))
             operation = operation.replace(options=options.replace(set=options.set & ~sc.MOUNT_ATTR_RDONLY))
         operations.append(operation)
     linux = spec.get("linux", {})
     operations.append(plan_devices(spec, binds=around.in_user_namespace))
-    operations += [ReadonlyPath(field="linux.readonlyPaths", path=path) for path in linux.get("readonlyPaths") or ()]
-    operations += [MaskPath(field="linux.maskedPaths", path=path) for path in linux.get("maskedPaths") or ()]
+    readonly, masked = dict.fromkeys(linux.get("readonlyPaths") or ()), dict.fromkeys(linux.get("maskedPaths") or ())
+    operations += [ReadonlyPath(field="linux.readonlyPaths", path=path) for path in readonly]
+    operations += [MaskPath(field="linux.maskedPaths", path=path) for path in masked]
     return operations + seals
 
 
@@ -354,7 +386,9 @@ def plan_mount(
         if not source.startswith("/") and around.bundle:
             source = f"{around.bundle}/{source}"
         recursive = options.recursive or fstype == "rbind"
-        return BindMount(field=field, destination=destination, source=source, options=options.replace(recursive=recursive))
+        return BindMount(
+            field=field, destination=destination, source=source, options=options.replace(recursive=recursive),
+            keeps_attributes=around.in_user_namespace)
     if fstype in ("cgroup", "cgroup2"):
         return MountCgroup(
             field=field, destination=destination, options=options, cgroups=around.cgroups,

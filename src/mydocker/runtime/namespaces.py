@@ -106,7 +106,7 @@ def format_time_offsets(spec: Spec) -> bytes:
     """Return the text for /proc/self/timens_offsets (time_namespaces(7)), b"" without offsets."""
     lines = [
         f"{clock} {offset.get('secs', 0)} {offset.get('nanosecs', 0)}\n"
-        for clock, offset in spec.get("linux", {}).get("timeOffsets", {}).items()
+        for clock, offset in (spec.get("linux", {}).get("timeOffsets") or {}).items()
     ]
     return "".join(lines).encode()
 
@@ -136,15 +136,22 @@ def _join(joined: Joined, *, is_last_try: bool) -> bool:
     return True
 
 
-def enter_time_namespace(offsets: bytes) -> None:
-    """Make a time namespace for the children of this process, with its clocks moved. Raises Unsupported, InvalidRequest."""
+def open_time_offsets() -> int:
+    """Open the file that `enter_time_namespace` writes to; as another user this process could not any more."""
+    return os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
+
+
+def enter_time_namespace(offsets: bytes, fd: int) -> None:
+    """Make a time namespace for the children of this process, with its clocks moved; closes the descriptor.
+
+    Raises Unsupported, InvalidRequest.
+    """
     try:
         sc.unshare(sc.CLONE_NEWTIME)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         raise Unsupported("linux.namespaces: this kernel has no time namespaces (Linux 5.6, CONFIG_TIME_NS)") from error
-    fd = os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, offsets)
     except OSError as error:

@@ -22,8 +22,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import IdMapping, Mount, Spec
 
+    from .namespaces import NamespacePlan
 
-def open_sources(operations: list[Operation], spec: Spec, own_namespaces: int, closing: Undo) -> list[Operation]:
+
+def open_sources(operations: list[Operation], spec: Spec, namespaces: NamespacePlan, closing: Undo) -> list[Operation]:
     """Return the operations with their sources open, where that is for the creator to do; `closing` closes them."""
     result = list(operations)
     for index, mount in enumerate(spec.get("mounts") or ()):
@@ -34,12 +36,14 @@ def open_sources(operations: list[Operation], spec: Spec, own_namespaces: int, c
                 raise InvalidRequest(f"mounts[{index}].uidMappings: ids are mapped for bind mounts only")
             continue
         # An ordinary user opens nothing here: its rights begin in the container's user namespace.
-        if mappings is None and not (own_namespaces & sc.CLONE_NEWUSER and os.geteuid() == 0):
+        if mappings is None and not (namespaces.all & sc.CLONE_NEWUSER and os.geteuid() == 0):
             continue
         fd = open_source(operation)
         closing.callback(os.close, fd)
         if mappings is not None:
-            map_mount(operation, fd, *mappings)
+            userns = open_userns(operation.field, mappings, namespaces)
+            closing.callback(os.close, userns)
+            map_mount(operation, fd, userns)
         result[index] = operation.replace(source_fd=fd)
     return result
 
@@ -53,14 +57,23 @@ def find_mappings(mount: Mount, spec: Spec, field: str) -> tuple[list[IdMapping]
             return None
         linux = spec.get("linux", {})
         uids, gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
+        joins = any(item.get("type") == "user" and item.get("path") for item in linux.get("namespaces") or ())
+        if not uids and not gids and joins:
+            return [], []  # those of the user namespace that is joined
     if not uids or not gids:
         raise InvalidRequest(f"{field}.uidMappings: both uidMappings and gidMappings are needed")
     return uids, gids
 
 
-def map_mount(bind: BindMount, fd: int, uids: list[IdMapping], gids: list[IdMapping]) -> None:
+def open_userns(field: str, mappings: tuple[list[IdMapping], list[IdMapping]], namespaces: NamespacePlan) -> int:
+    """Return a user namespace with the mappings; without any it is the one that the container joins. The caller closes it."""
+    if mappings == ([], []):
+        return next(os.dup(joined.fd) for joined in namespaces.joined if joined.flag == sc.CLONE_NEWUSER)
+    return open_mapped_userns(*mappings, field=f"{field}.")
+
+
+def map_mount(bind: BindMount, fd: int, userns: int) -> None:
     """Map the ids of a detached mount. Raises Unsupported, Denied, with the field."""
-    userns = open_mapped_userns(uids, gids, field=f"{bind.field}.")
     flags = sc.AT_EMPTY_PATH | (sc.AT_RECURSIVE if bind.options.recursive_idmap else 0)
     try:
         sc.mount_setattr(fd, "", flags, sc.MOUNT_ATTR_IDMAP, 0, 0, userns)
@@ -69,5 +82,3 @@ def map_mount(bind: BindMount, fd: int, uids: list[IdMapping], gids: list[IdMapp
         if error.errno == errno.EPERM:
             raise Denied(message) from error
         raise Unsupported(message, hint="the kernel (Linux 5.12) or this file system cannot; or it is mapped already") from error
-    finally:
-        os.close(userns)

@@ -20,15 +20,16 @@ from mydocker.runtime.rootfs import find_mount_point
 
 
 @pytest.mark.parametrize(("words", "expected"), [
-    (["ro", "nosuid"], MountOptions(set=sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID)),
-    (["ro", "rw"], MountOptions(clear=sc.MOUNT_ATTR_RDONLY)),
-    (["noatime", "strictatime"], MountOptions(set=sc.MOUNT_ATTR_STRICTATIME, clear=sc.MOUNT_ATTR__ATIME)),
+    (["ro", "nosuid"], MountOptions(explicit=True, set=sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOSUID)),
+    (["ro", "rw"], MountOptions(explicit=True, clear=sc.MOUNT_ATTR_RDONLY)),
+    (["noatime", "strictatime"], MountOptions(explicit=True, set=sc.MOUNT_ATTR_STRICTATIME, clear=sc.MOUNT_ATTR__ATIME)),
     (["rro", "rnoexec"], MountOptions(recursive_set=sc.MOUNT_ATTR_RDONLY | sc.MOUNT_ATTR_NOEXEC)),
     (["rsuid"], MountOptions(recursive_clear=sc.MOUNT_ATTR_NOSUID)),
-    (["relatime"], MountOptions(clear=sc.MOUNT_ATTR__ATIME)),
+    (["relatime"], MountOptions(explicit=True, clear=sc.MOUNT_ATTR__ATIME)),
+    (["norelatime"], MountOptions(explicit=True)),
     (["rrelatime"], MountOptions(recursive_clear=sc.MOUNT_ATTR__ATIME)),
     (["rbind", "rslave"], MountOptions(bind=True, recursive=True, propagation=((sc.MS_SLAVE, True),))),
-    (["bind", "remount", "ro"], MountOptions(bind=True, remount=True, set=sc.MOUNT_ATTR_RDONLY)),
+    (["bind", "remount", "ro"], MountOptions(explicit=True, bind=True, remount=True, set=sc.MOUNT_ATTR_RDONLY)),
     (["tmpcopyup", "size=1m,mode=700", "defaults", "async"], MountOptions(copy_up=True, data=("size=1m", "mode=700"))),
     (["ridmap"], MountOptions(idmap=True, recursive_idmap=True)),
     (['context="a:b:c1,c2"'], MountOptions(data=('context="a:b:c1,c2"',))),

@@ -14,7 +14,7 @@ from mydocker.runtime.cgroups import open_for_exec
 from mydocker.runtime.cloning import kill_and_reap
 from mydocker.runtime.descriptors import announce_listen_fds
 from mydocker.runtime.exec import ExecOrder, enter
-from mydocker.runtime.handshake import Handshake, connect_console
+from mydocker.runtime.handshake import Handshake, connect_console, send_pidfd
 from mydocker.runtime.namespaces import FILES, FLAGS
 from mydocker.runtime.seccomp import prepare_filter
 from mydocker.runtime.status import find_status, require
@@ -34,6 +34,8 @@ def run(context: Context) -> int:
     state = context.root.load(context.id)
     status = find_status(context.root, state)
     allowed = ("running", "created", "paused") if arguments["ignore-paused"] else ("running", "created")
+    if status == "paused" and status not in allowed:
+        raise Conflict(f"cannot exec in a paused container: {state.id}", hint="--ignore-paused waits until it is resumed")
     require(state, status, *allowed, action="exec in")
     spec = context.root.load_spec(state.id)
     user, process = take_user(arguments["user"], build_process(arguments, spec))
@@ -48,7 +50,7 @@ def run(context: Context) -> int:
         process=process, namespaces=foreign_namespaces(state.pid), init_pidfd=pidfd, stdio=None, user=user,
         console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + arguments["preserve-fds"],
         seccomp=prepare_filter(spec.get("linux", {}).get("seccomp"), context.root.seccomp_cache),
-        container_id=state.id, bundle=state.bundle, annotations=spec.get("annotations", {}),
+        container_id=state.id, bundle=state.bundle, annotations=spec.get("annotations", {}), linux=spec.get("linux"),
     ), find_cgroup(state, arguments["cgroup"]))
     with Undo() as undo:
         undo.callback(kill_and_reap, created.pid, created.pidfd)
@@ -56,6 +58,8 @@ def run(context: Context) -> int:
         console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
         if arguments["pid-file"]:
             write_pid_file(arguments["pid-file"], created.pid)
+        if arguments["pidfd-socket"]:
+            send_pidfd(arguments["pidfd-socket"], created.pidfd, b"setns")
 
         def start() -> None:
             handshake.start()

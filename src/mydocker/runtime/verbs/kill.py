@@ -11,6 +11,7 @@ from mydocker.runtime.status import find_status, is_frozen
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.linux.cgroup.group import Cgroup
+    from mydocker.oci.runtime_spec import Spec
     from mydocker.runtime.cli import Context
     from mydocker.runtime.state import ContainerState
 
@@ -21,13 +22,19 @@ def run(context: Context) -> int:
     """Send it. Raises Conflict with the words "container not running" when there is nothing to send it to."""
     signum = parse_signal(context.arguments.words[1] if len(context.arguments.words) > 1 else "SIGTERM")
     state = context.root.load(context.id)
-    if context.arguments["all"]:
+    # Without a pid namespace of its own, nobody ends what the init leaves behind.
+    if context.arguments["all"] or (signum == SIGKILL and not has_pid_namespace(context.root.load_spec(state.id))):
         signal_all(state, signum)
     elif find_status(context.root, state) == "stopped" or not signal_process(state.init, signum):
         raise Conflict(f"kill container {state.id}: container not running")
     if signum == SIGKILL:
         thaw_on_v1(state)
     return 0
+
+
+def has_pid_namespace(spec: Spec) -> bool:
+    """Tell whether the end of the init is the end of all (pid_namespaces(7))."""
+    return any(item.get("type") == "pid" for item in spec.get("linux", {}).get("namespaces") or ())
 
 
 def signal_all(state: ContainerState, signum: int) -> None:
@@ -68,7 +75,7 @@ def thaw_on_v1(state: ContainerState) -> None:
 
 
 def parse_signal(text: str) -> int:
-    """Return the number of a signal: `9`, `KILL` or `SIGKILL`. Raises InvalidRequest."""
+    """Return the number of a signal: `9`, `KILL` or `SIGKILL`; 0 asks only whether it is there. Raises InvalidRequest."""
     import signal  # cold: enum
 
     if text.isascii() and text.isdigit():
@@ -76,7 +83,7 @@ def parse_signal(text: str) -> int:
     else:
         name = text.upper().removeprefix("SIG")
         number = getattr(signal, f"SIG{name}", 0) if name.isalnum() else _parse_real_time(name)
-    if not 0 < number <= signal.SIGRTMAX:
+    if not 0 <= number <= signal.SIGRTMAX or (number == 0 and text != "0"):
         raise InvalidRequest(f"unknown signal {text!r}")
     return int(number)
 

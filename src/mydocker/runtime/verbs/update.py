@@ -65,7 +65,9 @@ def collect(arguments: Arguments) -> dict[str, Any]:
         if option not in arguments.given:
             continue
         text = str(arguments[option])
-        resources.setdefault(section, {})[field] = text if option.startswith("cpuset") else parse_number(option, text)
+        value = text if option.startswith("cpuset") else parse_number(option, text)
+        # A container without any process cannot be asked for: as in runc, 0 is as few as can be. In a document it is no word.
+        resources.setdefault(section, {})[field] = 1 if option == "pids-limit" and value == 0 else value
     return resources
 
 
