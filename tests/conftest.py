@@ -20,6 +20,7 @@ from mydocker.linux.cgroup.group import can_limit_swap
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.libseccomp import Library
 from mydocker.linux.lsm import is_apparmor_enabled
+from mydocker.runtime.idmap import open_mapped_userns
 
 #: Where tests keep state: a real file system, because overlayfs takes no upper directory on some others.
 SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
@@ -149,6 +150,17 @@ def _probe_idmapped_layers() -> str:
         os.rmdir(base)
 
 
+def _probe_idmap() -> str:
+    """Try to map the ids of a bind mount of the scratch directory."""
+    def attempt() -> None:
+        fd = syscalls.open_tree(syscalls.AT_FDCWD, SCRATCH, syscalls.OPEN_TREE_CLONE | syscalls.OPEN_TREE_CLOEXEC)
+        mapping = [{"containerID": 0, "hostID": 1000, "size": 1}]
+        userns = open_mapped_userns(mapping, mapping, field="")  # type: ignore[arg-type]
+        syscalls.mount_setattr(fd, "", syscalls.AT_EMPTY_PATH, syscalls.MOUNT_ATTR_IDMAP, 0, 0, userns)
+
+    return try_in_child(attempt)
+
+
 def _probe_netns() -> str:
     return try_in_child(lambda: syscalls.unshare(syscalls.CLONE_NEWNET))
 
@@ -212,6 +224,8 @@ _PROBES: dict[str, Callable[[], str]] = {
     "bridges": lambda: _probe_link_kind("bridge")() or _probe_link_kind("veth")(),
     "macvlan": _probe_link_kind("macvlan"),
     "ipvlan": _probe_link_kind("ipvlan"),
+    "timens": lambda: "" if os.path.exists("/proc/self/ns/time") else "the kernel has no time namespaces",
+    "idmap": _probe_idmap,
     "idmapped_layers": _probe_idmapped_layers,
     "host": _probe_host,
     "apparmor": lambda: "" if is_apparmor_enabled() else "the kernel has no AppArmor",

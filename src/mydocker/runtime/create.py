@@ -20,8 +20,8 @@ from mydocker.linux.cgroup.group import Cgroup
 
 from . import plan, sync
 from .cloning import Created, clone_into, kill_and_reap
-from .handover import report_and_exit
-from .init import InitOrder, become_root, run_init
+from .handover import hide_from_ptrace, report_and_exit
+from .init import InitOrder, ask_for_mapping, become_root, run_init
 from .mounts import Surroundings, plan_rootfs
 from .namespaces import FLAGS, NamespacePlan, enter_time_namespace, join_all, open_time_offsets, plan_namespaces
 from .plan import NO_ATTRIBUTES
@@ -237,11 +237,12 @@ def run_helper(order: InitOrder, namespaces: NamespacePlan, channel: _socket.soc
     """Join what is to be joined, clone the init as a sibling, and end. A failure is reported on the channel."""
     try:
         offsets_fd = open_time_offsets() if namespaces.time_offsets else -1
+        hide_from_ptrace()
         join_all(namespaces)
         new = namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
         if new & sc.CLONE_NEWUSER:
             sc.unshare(sc.CLONE_NEWUSER)
-            sync.ask(channel, sync.MAPPING)
+            ask_for_mapping(channel)
             new &= ~sc.CLONE_NEWUSER
         if namespaces.all & sc.CLONE_NEWUSER:
             become_root(order.spec)

@@ -134,9 +134,20 @@ def enter_user_namespace(order: InitOrder, channel: _socket.socket) -> None:
     if order.has_helper:
         sync.receive(channel, sync.GO)
     elif order.new_namespaces & sc.CLONE_NEWUSER:
-        sync.ask(channel, sync.MAPPING)
+        ask_for_mapping(channel)
     if order.own_namespaces & sc.CLONE_NEWUSER:
         become_root(order.spec)
+
+
+def ask_for_mapping(channel: _socket.socket) -> None:
+    """Have the creator map the ids of the user namespace that this process is the first one in.
+
+    The files of an undumpable process belong to root, and the creator may be an ordinary user: for as long as
+    that takes it is dumpable, as in runc. Nobody else is in the namespace yet.
+    """
+    sc.prctl(sc.PR_SET_DUMPABLE, 1)
+    sync.ask(channel, sync.MAPPING)
+    sc.prctl(sc.PR_SET_DUMPABLE, 0)
 
 
 def become_root(spec: Spec) -> None:
