@@ -221,6 +221,9 @@ def _judge_linux(linux: dict[str, Any], kinds: dict[str, str]) -> None:
         raise Unsupported("linux.intelRdt: Intel's resource director is not supported", hint="leave it out")
     if linux.get("netDevices") and kinds.get("network") is None:
         raise InvalidRequest("linux.netDevices: there is no network namespace in linux.namespaces to move them to")
+    if linux.get("netDevices"):
+        # Ignored, the container would run without the device that it is for.
+        raise Unsupported("linux.netDevices: devices are not moved", hint="a createRuntime hook can: ip link set NAME netns PID")
 
 
 def _judge_mappings(holder: dict[str, Any], prefix: str) -> None:
