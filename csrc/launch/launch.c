@@ -1,10 +1,11 @@
-// launch.c - the program `mydocker-runtime`: finds the interpreter it was installed with, and starts it as cheaply as it can.
+// launch.c - the programs `mydocker` and `mydocker-runtime`: find the interpreter that they were installed with, and start it
+// as cheaply as they can. Built twice, with the name and the entry of each (MYDOCKER_PROGRAM, MYDOCKER_MODULE).
 //
 // conmon, containerd's shim and podman's clean-up call a runtime with whatever PATH they have, and with no HOME at all, so
 // nothing is looked up in either. pip writes scripts whose first line names the interpreter, and which import `site` and
 // `re` before anything of ours: 7 ms of 18 at each call (docs/runtime.md). This program
 //
-//     reads the first line of `mydocker`, which pip wrote next to it, and executes that interpreter with -I -S;
+//     reads the first line of `mydocker-python`, which pip wrote next to it, and executes that interpreter with -I -S;
 //     a first line that names a shell (pip does so for long paths) means the python3 next to it: a virtual environment.
 //
 // It finds itself by /proc/self/exe, so symbolic links to it work. No C library: see csrc/init/sys.h.
@@ -13,6 +14,11 @@
 #include <fcntl.h>
 
 #include "../init/sys.h"
+
+#if !defined(MYDOCKER_PROGRAM)
+#define MYDOCKER_PROGRAM "mydocker"
+#define MYDOCKER_MODULE "cli.main"
+#endif
 
 enum { PATH_BYTES = 4096, EXIT_FAILED = 1 };
 
@@ -23,13 +29,13 @@ static const char bootstrap[] =
     "prefix, version = sys.argv.pop(1), '/python%d.%d/' % sys.version_info[:2]\n"
     "for place in ('/lib%ssite-packages', '/lib%sdist-packages', '/lib64%ssite-packages'):\n"
     "    place = prefix + place % version\n"
-    "    if access(place + '/mydocker/runtime/cli.py', 4):\n"
+    "    if access(place + '/mydocker/__init__.py', 4):\n"
     "        sys.path.append(place)\n"
     "        break\n"
     "else:\n"
     "    import site\n"
     "    site.main()\n"
-    "from mydocker.runtime.cli import entry\n"
+    "from mydocker." MYDOCKER_MODULE " import entry\n"
     "entry()\n";
 
 static size_t length(const char *text) {
@@ -40,7 +46,7 @@ static size_t length(const char *text) {
 }
 
 static void fail(const char *what) {
-    const char *const parts[] = {"mydocker-runtime: ", what, "\n"};
+    const char *const parts[] = {MYDOCKER_PROGRAM ": ", what, "\n"};
     for (int i = 0; i < 3; i++)
         (void)sys(SYS_write, 2, (long)parts[i], (long)length(parts[i]), 0, 0); // nothing is left to say if this fails
     for (;;)
@@ -93,10 +99,10 @@ static int launch(int argc, char **argv) {
     if (bytes <= 0)
         fail("read /proc/self/exe: is /proc mounted?");
     size_t bin = parent(self, (size_t)bytes);
-    join(script, self, bin, "/mydocker");
+    join(script, self, bin, "/mydocker-python");
     if (!read_interpreter(interpreter, script))
         join(interpreter, self, bin, "/python3");
-    self[parent(self, bin)] = 0; // .../bin/mydocker-runtime -> the prefix, which the bootstrap is told
+    self[parent(self, bin)] = 0; // .../bin/mydocker -> the prefix, which the bootstrap is told
     char *arguments[argc + 6];
     int count = 0;
     arguments[count++] = interpreter;
