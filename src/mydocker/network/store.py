@@ -51,7 +51,8 @@ class NetworkStore:
             names = ", ".join(network.name for network in found)
             raise Conflict(f"network {reference} is ambiguous: {names}", hint="write more of it")
         if not found:
-            raise NotFound(f"no network {reference}", hint="`mydocker network ls` lists those there are")
+            raise NotFound(
+                f"no network {reference}", hint="`mydocker network ls` lists those there are, besides none and host")
         return found[0]
 
     def all(self) -> list[Network]:
