@@ -295,3 +295,45 @@ def test_memory_and_swap_change_without_a_word_on_memory(runtime: Runtime) -> No
     runtime("update", "--memory-swap", "96m", "conformance-update")
     runtime("update", "--pids-limit", "0", "conformance-update")
     assert runtime("exec", "conformance-update", "true", code=255).stderr
+
+
+def test_a_mount_point_behind_a_dangling_link_is_made_inside(runtime: Runtime) -> None:
+    rootfs = f"{runtime.directory}/rootfs"
+    os.makedirs(f"{rootfs}/links")
+    os.symlink("../../../made/by/link", f"{rootfs}/links/up")
+    os.symlink("/made/by/name", f"{rootfs}/links/down")
+    mounts = [{"destination": "/links/up/below", "type": "tmpfs", "source": "tmpfs"},
+              {"destination": "/links/down", "type": "bind", "source": "/etc/hostname", "options": ["bind"]}]
+    bundle = runtime.bundle("sh", "-c", "touch /made/by/link/below/x; ls /made/by/link/below /made/by", mounts=mounts)
+    assert runtime("run", "--bundle", bundle, "conformance-link").stdout.split() == ["/made/by:", "link", "name", "/made/by/link/below:", "x"]
+    assert not os.path.exists("/made")
+    os.symlink("loop", f"{rootfs}/loop")
+    bundle = runtime.bundle("true", mounts=[{"destination": "/loop/x", "type": "tmpfs", "source": "tmpfs"}])
+    assert "symbolic links" in runtime("run", "--bundle", bundle, "conformance-link", code=1).stderr
+
+
+@pytest.mark.parametrize("user_namespace", [False, True])
+def test_a_bind_may_have_what_was_mounted_before_as_its_source(runtime: Runtime, user_namespace: bool) -> None:
+    rootfs = f"{runtime.directory}/rootfs"
+    mappings = [{"containerID": 0, "hostID": 100000, "size": 65536}] if user_namespace else []
+    namespaces = [{"type": kind} for kind in ("mount", "pid", "ipc", "uts", *(["user"] if user_namespace else []))]
+    if user_namespace:
+        subprocess.run(["chown", "-R", "100000:100000", rootfs], check=True)
+        os.chmod(runtime.directory, 0o711)
+    mounts = [{"destination": "/first", "type": "tmpfs", "source": "tmpfs"},
+              {"destination": "/second", "type": "bind", "source": f"{rootfs}/first", "options": ["rbind"]},
+              {"destination": f"{rootfs}/third", "type": "bind", "source": f"{rootfs}/second", "options": ["rbind"]}]
+    bundle = runtime.bundle("sh", "-c", "touch /first/x; ls /second /third", mounts=mounts, linux={
+        "namespaces": namespaces, "uidMappings": mappings, "gidMappings": mappings})
+    assert runtime("run", "--bundle", bundle, "conformance-source").stdout.split() == ["/second:", "x", "/third:", "x"]
+
+
+def test_prestart_hooks_are_told_that_the_container_was_created(runtime: Runtime) -> None:
+    kinds = ("prestart", "createRuntime")
+    bundle = runtime.bundle("true", hooks={kind: [hook(f"/bin/cat > {runtime.directory}/{kind}")] for kind in kinds})
+    runtime("run", "--bundle", bundle, "conformance-hook")
+    states = []
+    for kind in kinds:
+        with open(f"{runtime.directory}/{kind}") as stream:
+            states.append(json.load(stream)["status"])
+    assert states == ["created", "creating"]

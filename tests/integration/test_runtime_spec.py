@@ -389,7 +389,7 @@ def test_hooks_run_in_their_order_with_the_state_and_nothing_else(runtime: Runti
     assert [line.split()[0] for line in lines[::5]] == ["prestart", "createRuntime", "createContainer", "poststart", "poststop"]
     host = os.readlink("/proc/self/ns/mnt")
     for kind, status, namespace in (
-        ("prestart", "creating", host), ("createRuntime", "creating", host), ("createContainer", "creating", inner),
+        ("prestart", "created", host), ("createRuntime", "creating", host), ("createContainer", "creating", inner),
         ("startContainer", "created", inner), ("poststart", "running", host), ("poststop", "stopped", host),
     ):
         name, text, descriptors, link, _ = seen[kind]

@@ -116,7 +116,7 @@ def plan_init(
         from .sysctls import check_sysctls  # cold
 
         check_sysctls(spec, namespaces)
-    operations = plan_rootfs(spec, describe_surroundings(namespaces, cgroup, bundle))
+    operations = plan_rootfs(spec, describe_surroundings(namespaces, cgroup, bundle, root_path))
     if namespaces.all & sc.CLONE_NEWUSER or any(wants_mapping(mount) for mount in spec.get("mounts") or ()):
         from .sources import open_sources  # cold
 
@@ -142,7 +142,7 @@ def can_use_network(namespaces: NamespacePlan) -> bool:
     return bool(namespaces.new & sc.CLONE_NEWNET) and not namespaces.all & sc.CLONE_NEWUSER and not namespaces.needs_helper
 
 
-def describe_surroundings(namespaces: NamespacePlan, cgroup: Cgroup, bundle: str) -> Surroundings:
+def describe_surroundings(namespaces: NamespacePlan, cgroup: Cgroup, bundle: str, root_path: str) -> Surroundings:
     """Return what decides how the mounts are made.
 
     Only hierarchies in which the container has a cgroup of its own are shown inside: in any other
@@ -156,7 +156,7 @@ def describe_surroundings(namespaces: NamespacePlan, cgroup: Cgroup, bundle: str
         cgroups.append(("", cgroup.v2))
     return Surroundings(
         cgroups=tuple(cgroups), own_cgroup_namespace=bool(namespaces.all & sc.CLONE_NEWCGROUP),
-        in_user_namespace=bool(namespaces.all & sc.CLONE_NEWUSER), bundle=bundle)
+        in_user_namespace=bool(namespaces.all & sc.CLONE_NEWUSER), bundle=bundle, root_path=root_path)
 
 
 def wants_mapping(mount: Mount) -> bool:
@@ -266,5 +266,7 @@ def serve_init(order: InitOrder, pid: int, channel: _socket.socket) -> None:
     sync.receive(channel, sync.HOOKS)
     state = state_of(order.spec, container_id=order.container_id, status="creating", pid=pid, bundle=order.bundle)
     for kind in _OUTSIDE_HOOKS:
+        # prestart is of a time when it ran after `start`: the container had been created.
+        state["status"] = "created" if kind == "prestart" else "creating"
         run_hooks(order.spec["hooks"].get(kind, ()), state, kind=kind)  # type: ignore[arg-type]
     channel.send(sync.GO)

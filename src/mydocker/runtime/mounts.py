@@ -40,6 +40,12 @@ class Surroundings(Record):
     own_cgroup_namespace: bool = True
     in_user_namespace: bool = False
     bundle: str = ""
+    root_path: str = ""
+
+    def inside(self, path: str) -> str:
+        """Return what a path of the host's is in the container, where it names something below its root; else ""."""
+        prefix = f"{self.root_path}/"
+        return path[len(prefix) - 1:] if self.root_path and path.startswith(prefix) else ""
 
 
 class MountFilesystem(Record):
@@ -123,11 +129,13 @@ class BindMount(Record):
     options: MountOptions
     source_fd: int = -1
     keeps_attributes: bool = False
+    inside: str = ""
+    """The source as a path of the container's, which may lie on what was mounted before."""
 
     def apply(self, root: Rootfs) -> None:
         """Bind it; attributes are set on the detached copy, so there is no moment without them."""
         options = self.options
-        mount = os.dup(self.source_fd) if self.source_fd >= 0 else open_source(self)
+        mount = os.dup(self.source_fd) if self.source_fd >= 0 else self._open_inside(root) if self.inside else open_source(self)
         try:
             is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
             target = root.ensure(self.destination, directory=is_directory)
@@ -141,6 +149,14 @@ class BindMount(Record):
         set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
         _propagate(mount, options)
         attach(mount, target)
+
+
+    def _open_inside(self, root: Rootfs) -> int:
+        fd = root.open(self.inside)
+        try:
+            return clone_fd(fd, recursive=self.options.recursive)
+        finally:
+            os.close(fd)
 
 
 def open_source(bind: BindMount) -> int:
@@ -375,7 +391,9 @@ def plan_mount(
 ) -> MountFilesystem | BindMount | Remount | MountCgroup:
     """Return the operation for one entry of the spec's `mounts`. Raises InvalidRequest by field."""
     # "Runtimes SHOULD NOT" take a relative one, but runc does, from the root.
-    destination = "/" + "/".join(part for part in mount["destination"].split("/") if part not in ("", "."))
+    # One that begins with the root's own path on the host is taken from there, as runc does.
+    destination = around.inside(mount["destination"]) or mount["destination"]
+    destination = "/" + "/".join(part for part in destination.split("/") if part not in ("", "."))
     options = parse_mount_options(mount.get("options") or ())
     fstype, source = mount.get("type") or "", mount.get("source") or ""
     if options.remount:
@@ -388,7 +406,7 @@ def plan_mount(
         recursive = options.recursive or fstype == "rbind"
         return BindMount(
             field=field, destination=destination, source=source, options=options.replace(recursive=recursive),
-            keeps_attributes=around.in_user_namespace)
+            keeps_attributes=around.in_user_namespace, inside=around.inside(source))
     if fstype in ("cgroup", "cgroup2"):
         return MountCgroup(
             field=field, destination=destination, options=options, cgroups=around.cgroups,

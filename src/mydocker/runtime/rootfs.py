@@ -25,6 +25,8 @@ LOWER_SEPARATOR = "\n"
 
 _IN_ROOT = sc.RESOLVE_IN_ROOT | sc.RESOLVE_NO_MAGICLINKS
 _PATH_DIR = sc.O_PATH | os.O_DIRECTORY
+#: How many dangling symbolic links may lead to a mount point.
+_MAX_LINKS = 8
 #: What one FSCONFIG_SET_STRING takes, its zero byte included (fs/fsopen.c).
 MAX_FSCONFIG_BYTES = 256
 
@@ -58,39 +60,52 @@ class Rootfs:
             return self.open(path, flags, no_symlinks=no_symlinks)
         except FileNotFoundError:
             pass
-        names = [name for name in path.split("/") if name not in ("", ".")]
+        names = _split(path)
         if ".." in names or not names:
             raise RuntimeFailed(f"make mount point {path}: '..' in a path that does not exist")
-        parent = self._ensure_parents(names[:-1])
-        try:
-            if directory:
-                return _make_directory_at(parent, names[-1])
-            return _make_file_at(parent, names[-1])
-        except FileExistsError:
-            # A dangling symbolic link, or somebody was faster: resolve it inside the root, or fail.
-            return self.open(path, flags, no_symlinks=no_symlinks)
-        finally:
-            os.close(parent)
+        return self._make(names, directory=directory, no_symlinks=no_symlinks, links=0)
 
-    def _ensure_parents(self, names: list[str]) -> int:
+    def _make(self, names: list[str], *, directory: bool, no_symlinks: bool, links: int) -> int:
+        """Open or make each part of a path; each is resolved inside the root by the kernel, whatever is swapped meanwhile."""
         current = self.open("/", _PATH_DIR)
-        for depth, name in enumerate(names, start=1):
-            try:
-                following = self.open("/".join(names[:depth]), _PATH_DIR)
-            except FileNotFoundError:
+        try:
+            for depth, name in enumerate(names, start=1):
+                as_directory = directory or depth < len(names)
+                part = "/".join(names[:depth])
                 try:
-                    following = _make_directory_at(current, name)
-                except FileExistsError:
-                    # Made by another container that shares this directory, or a dangling link, which fails.
-                    os.close(current)
-                    current = self.open("/".join(names[:depth]), _PATH_DIR)
-                    continue
-                except BaseException:
-                    os.close(current)
-                    raise
+                    following = self.open(part, _PATH_DIR if as_directory else sc.O_PATH, no_symlinks=no_symlinks)
+                except FileNotFoundError:
+                    try:
+                        following = _make_directory_at(current, name) if as_directory else _make_file_at(current, name)
+                    except FileExistsError:
+                        link = _read_link(current, name)
+                        if link is None:  # somebody was faster
+                            following = self.open(part, _PATH_DIR if as_directory else sc.O_PATH, no_symlinks=no_symlinks)
+                        elif links >= _MAX_LINKS:
+                            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
+                        else:  # a dangling link: what it leads to is made
+                            base = [] if link.startswith("/") else names[:depth - 1]
+                            names = [*base, *_split(link), *names[depth:]]
+                            return self._make(names, directory=directory, no_symlinks=no_symlinks, links=links + 1)
+                os.close(current)
+                current = following
+            return os.dup(current)
+        finally:
             os.close(current)
-            current = following
-        return current
+
+
+def _split(path: str) -> list[str]:
+    return [name for name in path.split("/") if name not in ("", ".")]
+
+
+def _read_link(parent_fd: int, name: str) -> str | None:
+    """Return where a symbolic link leads, None for what is none."""
+    try:
+        return os.readlink(name, dir_fd=parent_fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOENT):
+            raise
+        return None
 
 
 def _make_directory_at(parent_fd: int, name: str) -> int:
@@ -177,18 +192,19 @@ def set_attributes(fd: int, set_: int, clear: int, *, recursive: bool = False, p
         sc.mount_setattr(fd, "", flags, set_, clear, propagation, 0)
 
 
-def mount_root(root_path: str, root_mount: Mount | None) -> int:
+def mount_root(root_path: str, root_mount: Mount | None, *, follows_host: bool = False) -> int:
     """Mount the container's root on `root_path` and return it as an O_PATH descriptor.
 
     `root_mount` is what the storage says to mount there (overlay), or None for a root file system that
-    is a plain directory: pivot_root(2) wants a mount point, so that is bound on itself. Requires a
+    is a plain directory: pivot_root(2) wants a mount point, so that is bound on itself; with `follows_host`
+    it stays a slave of what it is a copy of (linux.rootfsPropagation). Requires a
     mount namespace of one's own with private propagation. Raises OSError, RuntimeFailed.
     """
     if root_mount is None:
         target = os.open(root_path, _PATH_DIR | os.O_CLOEXEC)
         mount = clone_fd(target, recursive=True)
-        # What the host mounts below the bundle later is not for the container to see.
-        set_attributes(mount, 0, 0, propagation=sc.MS_PRIVATE)
+        if not follows_host:  # what the host mounts below the bundle later is not for the container to see
+            set_attributes(mount, 0, 0, propagation=sc.MS_PRIVATE)
         attach(mount, target)
     else:
         mount_overlay(root_path, root_mount.get("options", ()))

@@ -36,7 +36,7 @@ def open_sources(operations: list[Operation], spec: Spec, namespaces: NamespaceP
                 raise InvalidRequest(f"mounts[{index}].uidMappings: ids are mapped for bind mounts only")
             continue
         # An ordinary user opens nothing here: its rights begin in the container's user namespace.
-        if mappings is None and not (namespaces.all & sc.CLONE_NEWUSER and os.geteuid() == 0):
+        if mappings is None and (operation.inside or not (namespaces.all & sc.CLONE_NEWUSER and os.geteuid() == 0)):
             continue
         fd = open_source(operation)
         closing.callback(os.close, fd)
