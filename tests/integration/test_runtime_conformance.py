@@ -337,3 +337,23 @@ def test_prestart_hooks_are_told_that_the_container_was_created(runtime: Runtime
         with open(f"{runtime.directory}/{kind}") as stream:
             states.append(json.load(stream)["status"])
     assert states == ["created", "creating"]
+
+
+NAMESPACES = [{"type": kind} for kind in ("mount", "pid", "ipc", "uts", "user")]
+
+
+def test_a_user_namespace_without_mappings_has_the_ids_of_its_creator(runtime: Runtime) -> None:
+    bundle = runtime.bundle("cat", "/proc/self/uid_map", linux={"namespaces": NAMESPACES})
+    with open("/proc/self/uid_map") as stream:
+        assert runtime("run", "--bundle", bundle, "conformance-userns").stdout.split() == stream.read().split()
+
+
+def test_a_device_that_the_host_has_no_node_of_is_there_in_a_user_namespace(runtime: Runtime) -> None:
+    mappings = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    subprocess.run(["chown", "-R", "100000:100000", f"{runtime.directory}/rootfs"], check=True)
+    os.chmod(runtime.directory, 0o711)
+    device = {"path": "/dev/other", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 7, "gid": 8}
+    bundle = runtime.bundle("sh", "-c", "stat -c '%a %u %g' /dev/other; head -c 3 /dev/other | od -An -tx1", linux={
+        "namespaces": NAMESPACES, "uidMappings": mappings, "gidMappings": mappings, "devices": [device],
+        "resources": {"devices": [{"allow": True, "type": "c", "major": 1, "minor": 5, "access": "r"}]}})
+    assert runtime("run", "--bundle", bundle, "conformance-userns").stdout.split() == ["640", "7", "8", "00", "00", "00"]

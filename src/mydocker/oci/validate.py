@@ -201,8 +201,8 @@ def _judge_linux(linux: dict[str, Any], kinds: dict[str, str]) -> None:
     _judge_mappings(linux, "linux.")
     if (linux.get("uidMappings") or linux.get("gidMappings")) and "user" not in kinds:
         raise InvalidRequest("linux.uidMappings: there is no user namespace in linux.namespaces")
-    if kinds.get("user") == "" and not (linux.get("uidMappings") and linux.get("gidMappings")):
-        raise InvalidRequest("linux.uidMappings: a user namespace needs uidMappings and gidMappings")
+    if kinds.get("user") == "" and bool(linux.get("uidMappings")) != bool(linux.get("gidMappings")):
+        raise InvalidRequest("linux.uidMappings: a user namespace needs uidMappings and gidMappings, or neither of them")
     if linux.get("timeOffsets") and kinds.get("time") != "":
         raise InvalidRequest("linux.timeOffsets: there is no new time namespace in linux.namespaces")
     for clock in linux.get("timeOffsets", {}):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
 
-    from mydocker.oci.runtime_spec import Mount, Spec
+    from mydocker.oci.runtime_spec import Linux, Mount, Spec
 
 #: Kinds of namespaces of the spec -> CLONE_NEW* flags.
 NAMESPACES = FLAGS
@@ -66,6 +66,10 @@ def create(
 
         check_process_labels(spec["process"])
         spec = label_mounts(spec)
+    if needs_mappings(linux):
+        from .idmap import with_own_mappings  # cold
+
+        spec = with_own_mappings(spec)
     with Undo() as undo, Undo() as closing:
         agent_fd = -1
         if seccomp.listener_path:
@@ -118,9 +122,9 @@ def plan_init(
         check_sysctls(spec, namespaces)
     operations = plan_rootfs(spec, describe_surroundings(namespaces, cgroup, bundle, root_path))
     if namespaces.all & sc.CLONE_NEWUSER or any(wants_mapping(mount) for mount in spec.get("mounts") or ()):
-        from .sources import open_sources  # cold
+        from .sources import make_nodes, open_sources  # cold
 
-        operations = open_sources(operations, spec, namespaces, closing)
+        operations = make_nodes(open_sources(operations, spec, namespaces, closing), spec, closing)
     if any("tmpcopyup" in (mount.get("options") or ()) for mount in spec.get("mounts") or ()):
         from . import copyup  # noqa: F401  # cold
     return InitOrder(
@@ -132,6 +136,12 @@ def plan_init(
         stdio=stdio, user=user, groups=groups, seccomp=seccomp, start_fd=start_fd, console_fd=console_fd,
         preserve_fds=preserve_fds, attributes=attributes, container_id=container_id, bundle=bundle, agent_fd=agent_fd,
     )
+
+
+def needs_mappings(linux: Linux) -> bool:
+    """Tell whether there is a new user namespace, and not a word on its ids."""
+    return not (linux.get("uidMappings") or linux.get("gidMappings")) and any(
+        item.get("type") == "user" and not item.get("path") for item in linux.get("namespaces") or ())
 
 
 def can_use_network(namespaces: NamespacePlan) -> bool:

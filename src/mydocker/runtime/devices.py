@@ -39,6 +39,8 @@ class Node(Record):
     number: int = 0
     uid: int = -1
     gid: int = -1
+    source_fd: int = -1
+    """A detached mount of the node, where the creator made it for a user namespace."""
 
 
 class MakeDevices(Record):
@@ -115,7 +117,16 @@ def _link_ptmx(dev_fd: int) -> None:
 
 
 def bind_node(directory: int, name: str, node: Node) -> None:
-    """Show the host's node of the same path. Raises RuntimeFailed when the host has another one, or none, there."""
+    """Show the node that the creator made, or else the host's of the same path. Raises RuntimeFailed for another one, or none."""
+    source = os.dup(node.source_fd) if node.source_fd >= 0 else _open_host_node(node)
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory))
+    except FileExistsError:
+        pass
+    attach(source, os.open(name, sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+
+
+def _open_host_node(node: Node) -> int:
     try:
         source = sc.open_tree(sc.AT_FDCWD, node.path, sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | sc.AT_SYMLINK_NOFOLLOW)
     except OSError as error:
@@ -124,11 +135,7 @@ def bind_node(directory: int, name: str, node: Node) -> None:
     if stat.S_IFMT(status.st_mode) != stat.S_IFMT(node.mode) or status.st_rdev != node.number:
         os.close(source)
         raise RuntimeFailed(f"linux.devices: bind {node.path} of the host: it is another device there")
-    try:
-        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory))
-    except FileExistsError:
-        pass
-    attach(source, os.open(name, sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory))
+    return source
 
 
 def _check_existing(directory: int, name: str, node: Node) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from mydocker.base import files
 from mydocker.base.errors import Denied, InvalidRequest, NotFound
 from mydocker.linux import syscalls as sc
 
@@ -16,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mydocker.oci.runtime_spec import IdMapping
+    from mydocker.oci.runtime_spec import IdMapping, Spec
 
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
@@ -37,6 +38,28 @@ def root_of(mappings: Sequence[IdMapping]) -> int:
     """Return the id that prepares the container: 0, or its first id where 0 is not mapped."""
     ids = [item["containerID"] for item in mappings]
     return 0 if 0 in ids or not ids else ids[0]
+
+
+def map_id(container_id: int, mappings: Sequence[IdMapping]) -> int | None:
+    """Return an id of the container's as the creator knows it, None for one that is not mapped."""
+    for item in mappings:
+        if 0 <= container_id - item["containerID"] < item["size"]:
+            return item["hostID"] + container_id - item["containerID"]
+    return None
+
+
+def with_own_mappings(spec: Spec) -> Spec:
+    """Return a spec whose new user namespace has all the ids of the creator's, or for an ordinary user the user alone.
+
+    What crun does with a user namespace that no mappings are given for.
+    """
+    mappings: dict[str, list[IdMapping]] = {}
+    for kind, own in (("uid", os.geteuid()), ("gid", os.getegid())):
+        lines = files.read_bytes(f"/proc/self/{kind}_map").split(b"\n") if os.geteuid() == 0 else []
+        rows = [[int(word) for word in line.split()] for line in lines if line]
+        mappings[f"{kind}Mappings"] = [{"containerID": first, "hostID": first, "size": size} for first, _, size in rows] or [
+            {"containerID": 0, "hostID": own, "size": 1}]
+    return {**spec, "linux": {**spec["linux"], **mappings}}  # type: ignore[typeddict-item]
 
 
 def write_mappings(pid: int, uids: Sequence[IdMapping], gids: Sequence[IdMapping], *, field: str = "linux.") -> None:

@@ -10,17 +10,20 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from mydocker.base.errors import Denied, InvalidRequest, Unsupported
 from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 
-from .idmap import open_mapped_userns
+from .devices import MakeDevices, Node, plan_node
+from .idmap import map_id, open_mapped_userns
 from .mounts import BindMount, Operation, open_source
+from .rootfs import open_filesystem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from mydocker.oci.runtime_spec import IdMapping, Mount, Spec
+    from mydocker.oci.runtime_spec import IdMapping, Linux, Mount, Spec
 
     from .namespaces import NamespacePlan
 
@@ -82,3 +85,37 @@ def map_mount(bind: BindMount, fd: int, userns: int) -> None:
         if error.errno == errno.EPERM:
             raise Denied(message) from error
         raise Unsupported(message, hint="the kernel (Linux 5.12) or this file system cannot; or it is mapped already") from error
+
+
+def make_nodes(operations: list[Operation], spec: Spec, closing: Undo) -> list[Operation]:
+    """Return the operations with the spec's device nodes made, for a user namespace, in which nobody may: on a tmpfs of
+    the creator's, from where each is bound. An ordinary user may not either, and binds the host's.
+    """
+    linux = spec.get("linux", {})
+    listed = {node.path: node for node in (plan_node(item, "linux.devices") for item in linux.get("devices") or ())}
+    if not listed or os.geteuid() != 0:
+        return operations
+    place = open_filesystem("tmpfs", "devices", ("mode=700",), 0)
+    closing.callback(os.close, place)
+    result = list(operations)
+    for index, operation in enumerate(operations):
+        if isinstance(operation, MakeDevices) and operation.binds:
+            nodes = (_make_node(place, str(at), node, linux, closing) if node.path in listed else node
+                     for at, node in enumerate(operation.nodes))
+            result[index] = operation.replace(nodes=tuple(nodes))
+    return result
+
+
+def _make_node(place: int, name: str, node: Node, linux: Linux, closing: Undo) -> Node:
+    if stat.S_ISFIFO(node.mode):
+        return node  # which everybody may make
+    uid, gid = map_id(max(node.uid, 0), linux.get("uidMappings") or ()), map_id(max(node.gid, 0), linux.get("gidMappings") or ())
+    try:
+        os.mknod(name, node.mode, node.number, dir_fd=place)
+    except PermissionError:
+        return node  # the creator is in a user namespace itself
+    os.chmod(name, stat.S_IMODE(node.mode), dir_fd=place)  # whatever the umask
+    os.chown(name, -1 if uid is None else uid, -1 if gid is None else gid, dir_fd=place)
+    fd = sc.open_tree(place, name, sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC)
+    closing.callback(os.close, fd)
+    return node.replace(source_fd=fd)
