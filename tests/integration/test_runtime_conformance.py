@@ -309,7 +309,7 @@ def test_a_mount_point_behind_a_dangling_link_is_made_inside(runtime: Runtime) -
     assert not os.path.exists("/made")
     os.symlink("loop", f"{rootfs}/loop")
     bundle = runtime.bundle("true", mounts=[{"destination": "/loop/x", "type": "tmpfs", "source": "tmpfs"}])
-    assert "symbolic links" in runtime("run", "--bundle", bundle, "conformance-link", code=1).stderr
+    assert "mounts[0]" in runtime("run", "--bundle", bundle, "conformance-link", code=1).stderr
 
 
 @pytest.mark.parametrize("user_namespace", [False, True])
@@ -352,8 +352,8 @@ def test_a_device_that_the_host_has_no_node_of_is_there_in_a_user_namespace(runt
     mappings = [{"containerID": 0, "hostID": 100000, "size": 65536}]
     subprocess.run(["chown", "-R", "100000:100000", f"{runtime.directory}/rootfs"], check=True)
     os.chmod(runtime.directory, 0o711)
-    device = {"path": "/dev/other", "type": "c", "major": 1, "minor": 5, "fileMode": 0o640, "uid": 7, "gid": 8}
+    device = {"path": "/dev/other", "type": "c", "major": 1, "minor": 5, "fileMode": 0o644, "uid": 7, "gid": 8}
     bundle = runtime.bundle("sh", "-c", "stat -c '%a %u %g' /dev/other; head -c 3 /dev/other | od -An -tx1", linux={
         "namespaces": NAMESPACES, "uidMappings": mappings, "gidMappings": mappings, "devices": [device],
         "resources": {"devices": [{"allow": True, "type": "c", "major": 1, "minor": 5, "access": "r"}]}})
-    assert runtime("run", "--bundle", bundle, "conformance-userns").stdout.split() == ["640", "7", "8", "00", "00", "00"]
+    assert runtime("run", "--bundle", bundle, "conformance-userns").stdout.split() == ["644", "7", "8", "00", "00", "00"]

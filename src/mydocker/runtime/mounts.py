@@ -81,7 +81,7 @@ class MountFilesystem(Record):
 
     def _open_target(self, root: Rootfs) -> int:
         if self.fstype not in ("proc", "sysfs"):
-            return root.ensure(self.destination, directory=True)
+            return root.ensure(self.destination, directory=True, behind_links=_may_lead_on(self.destination))
         try:
             return root.ensure(self.destination, directory=True, no_symlinks=True)
         except OSError as error:
@@ -138,7 +138,7 @@ class BindMount(Record):
         mount = os.dup(self.source_fd) if self.source_fd >= 0 else self._open_inside(root) if self.inside else open_source(self)
         try:
             is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
-            target = root.ensure(self.destination, directory=is_directory)
+            target = root.ensure(self.destination, directory=is_directory, behind_links=_may_lead_on(self.destination))
             _refuse_inside_proc(target, self.destination)
         except BaseException:
             os.close(mount)
@@ -342,6 +342,11 @@ class ReadonlyPath(Record):
         mount = clone_fd(target, recursive=True)
         set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0, recursive=True)
         attach(mount, target)
+
+
+def _may_lead_on(destination: str) -> bool:
+    """Tell whether a dangling link may be in a mount point's place: not where devices are made (CVE-2026-41579)."""
+    return destination.split("/", 2)[1] != "dev"
 
 
 def _refuse_inside_proc(target: int, destination: str) -> None:

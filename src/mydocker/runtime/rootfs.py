@@ -50,10 +50,11 @@ class Rootfs:
         """Open a path as the container would see it. Raises OSError. The caller closes it."""
         return sc.openat2(self.fd, path, flags, 0, _IN_ROOT | (sc.RESOLVE_NO_SYMLINKS if no_symlinks else 0))
 
-    def ensure(self, path: str, *, directory: bool, no_symlinks: bool = False) -> int:
+    def ensure(self, path: str, *, directory: bool, no_symlinks: bool = False, behind_links: bool = False) -> int:
         """Open a mount target (O_PATH), making it and its parents where missing. The caller closes it.
 
-        With `no_symlinks` a symbolic link anywhere on the way is an error (ELOOP).
+        With `no_symlinks` a symbolic link anywhere on the way is an error (ELOOP). One that leads to what is not there
+        is an error, too, unless `behind_links` lets that be made, inside the root.
         """
         flags = _PATH_DIR if directory else sc.O_PATH
         try:
@@ -63,10 +64,13 @@ class Rootfs:
         names = _split(path)
         if ".." in names or not names:
             raise RuntimeFailed(f"make mount point {path}: '..' in a path that does not exist")
-        return self._make(names, directory=directory, no_symlinks=no_symlinks, links=0)
+        return self._make(names, directory=directory, no_symlinks=no_symlinks, links=_MAX_LINKS if behind_links else 0)
 
     def _make(self, names: list[str], *, directory: bool, no_symlinks: bool, links: int) -> int:
-        """Open or make each part of a path; each is resolved inside the root by the kernel, whatever is swapped meanwhile."""
+        """Open or make each part of a path; each is resolved inside the root by the kernel, whatever is swapped meanwhile.
+
+        `links` is how many dangling links may be followed.
+        """
         current = self.open("/", _PATH_DIR)
         try:
             for depth, name in enumerate(names, start=1):
@@ -79,14 +83,12 @@ class Rootfs:
                         following = _make_directory_at(current, name) if as_directory else _make_file_at(current, name)
                     except FileExistsError:
                         link = _read_link(current, name)
-                        if link is None:  # somebody was faster
-                            following = self.open(part, _PATH_DIR if as_directory else sc.O_PATH, no_symlinks=no_symlinks)
-                        elif links >= _MAX_LINKS:
-                            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
-                        else:  # a dangling link: what it leads to is made
+                        if link is not None and links:  # it dangles: what it leads to is made
                             base = [] if link.startswith("/") else names[:depth - 1]
                             names = [*base, *_split(link), *names[depth:]]
-                            return self._make(names, directory=directory, no_symlinks=no_symlinks, links=links + 1)
+                            return self._make(names, directory=directory, no_symlinks=no_symlinks, links=links - 1)
+                        # Somebody was faster, or it is the dangling link, which fails.
+                        following = self.open(part, _PATH_DIR if as_directory else sc.O_PATH, no_symlinks=no_symlinks)
                 os.close(current)
                 current = following
             return os.dup(current)
