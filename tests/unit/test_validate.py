@@ -60,7 +60,7 @@ def test_a_good_one_comes_back_without_its_nulls_and_with_what_is_unknown() -> N
     ({"linux": {"namespaces": [{"type": "pid", "path": "proc"}]}}, "linux.namespaces[0].path: 'proc' is not absolute"),
     (linux(maskedPaths=["/x"]), "linux.maskedPaths: without a mount namespace"),
     (linux("mount", readonlyPaths=["x"]), "linux.readonlyPaths: 'x' is not absolute"),
-    (linux("user"), "linux.uidMappings: a user namespace needs"),
+    (linux("user", uidMappings=[{"containerID": 0, "hostID": 0, "size": 1}]), "linux.uidMappings: a user namespace needs"),
     (linux("mount", uidMappings=[{"containerID": 0, "hostID": 0, "size": 1}]), "linux.uidMappings: there is no user namespace"),
     (linux("user", uidMappings=[{"containerID": 0, "hostID": 0, "size": 0}]), "linux.uidMappings[0]: is out of range"),
     (linux("time", timeOffsets={"realtime": {}}), "linux.timeOffsets: 'realtime' is neither"),
