@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from mydocker.base import log, trace
+from mydocker.base.errors import Conflict
 from mydocker.linux.netlink import Route
 from mydocker.network import bridge
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
@@ -25,11 +26,16 @@ if TYPE_CHECKING:
     from .store import ContainerRecord
 
 
-def check_networks(layout: Layout, config: ContainerConfig) -> None:
-    """See that the networks are there, before anything is made. Raises NotFound, Unavailable (no subnet for the default one)."""
+def pin_networks(layout: Layout, config: ContainerConfig) -> ContainerConfig:
+    """Return the configuration with the names of networks that there are, before anything is made.
+
+    Raises NotFound, Conflict (twice the same; ambiguous), Unavailable (no subnet for the default one).
+    """
     store = NetworkStore(layout)
-    for request in config.endpoints:
-        load_network(store, request.network)
+    endpoints = tuple(request.replace(network=load_network(store, request.network).name) for request in config.endpoints)
+    if len({request.network for request in endpoints}) < len(endpoints):
+        raise Conflict("network: the same network twice, by name and by id")
+    return config.replace(endpoints=endpoints)
 
 
 def load_network(store: NetworkStore, name: str) -> Network:

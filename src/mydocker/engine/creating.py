@@ -65,9 +65,9 @@ class Creator:
 
             config = pin_links(self.store, config)
         if config.endpoints:
-            from .connecting import check_networks  # cold
+            from .connecting import pin_networks  # cold
 
-            check_networks(self.store.layout, config)
+            config = pin_networks(self.store.layout, config)
         resolved = self.images.resolve(config.image, config.show)
         claim = self.store.claim_id()
         with Undo() as undo:
@@ -129,6 +129,7 @@ class Creator:
             from .apparmor import ensure_profile_of  # cold: only where the kernel has AppArmor
 
             ensure_profile_of(spec["process"])
+        recover.ensure_resolvers(self.store.layout, record.named_networks)
         directory = self.store.layout.container(record.id)
         ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC)
         session = LiveSession(ours)
@@ -150,6 +151,8 @@ class Creator:
             session.ping()
             return self.store.load(record.id)
         started = session.wait_started()
+        # Once more: the one that ran may have been about to end, not seeing the container yet.
+        recover.ensure_resolvers(self.store.layout, record.named_networks)
         log.debug("started", container=record.id, pid=started.pid)
         trace.point("heard of the start")
         return record.replace(

@@ -123,6 +123,7 @@ def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRe
     """
     record = current(store, container_id)
     require_running(record.status, "exec in", name=record.name)
+    recover.ensure_resolvers(store.layout, record.named_networks)
     container_dir = store.layout.container(container_id)
     spec: Spec = files.load_json(f"{container_dir}/{paths.BUNDLE}/{paths.RECORD}")
     directory = f"{container_dir}/{paths.EXECS}/{ids.new_unique()}"

@@ -20,6 +20,7 @@ from .ending import current
 from .lifecycle import ALIVE
 from .networks import endpoints_of, requests_of
 from .observe import identity_of
+from .recover import ensure_resolvers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,3 +150,4 @@ def _follow_up(store: Store, record: ContainerRecord) -> None:
         from .etc_files import rewrite  # cold
 
         rewrite(store.layout, record)
+        ensure_resolvers(store.layout, record.named_networks)

@@ -13,6 +13,7 @@ from .ending import current, finish, finish_locked, release, save_if_room
 from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
 from .observe import identity_of
 from .process_spec import set_console_size
+from .recover import ensure_resolvers
 from .sessions import LiveSession
 
 TYPE_CHECKING = False
@@ -55,6 +56,7 @@ def start(
             session = _restart(store, creator, _forget_end(record), lock.fd, client_flags, console_size)
             begin = session.wait_started
         try:
+            ensure_resolvers(store.layout, record.named_networks)
             started = begin()
             trace.point("started again")
             running = store.load(container_id).replace(status=RUNNING, started_ns=started.started_ns)

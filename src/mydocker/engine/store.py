@@ -84,6 +84,11 @@ class ContainerRecord(Record):
         return cgroups_path(self.config.get("cgroup_parent", ""), self.id)
 
     @property
+    def named_networks(self) -> list[str]:
+        """The networks of users that it is on, where containers find each other by name."""
+        return [item["network"] for item in self.config.get("endpoints", ()) if item["network"] != "bridge"]
+
+    @property
     def isolation(self) -> dict[str, Any]:
         """What differs from the defaults of isolation.Isolation, by its fields."""
         return self.config.get("isolation") or {}

@@ -222,3 +222,16 @@ def ports_of(route: Route, network: Network) -> list[str]:
     links = route.links()
     masters = {link.index for link in links if link.name == network.bridge or link.name.startswith(f"{network.bridge}.")}
     return [link.name for link in links if link.master in masters and link.name.startswith("mv")]
+
+
+def has_members(network: Network) -> bool:
+    """Tell whether a container's device is on a network, without a list of all devices of the machine."""
+    number = 0
+    while True:
+        try:
+            ports = os.listdir(f"/sys/class/net/{bridge_name(network, number)}/brif")
+        except FileNotFoundError:
+            return False
+        if any(port.startswith("mv") for port in ports):
+            return True
+        number += 1
