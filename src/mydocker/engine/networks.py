@@ -5,6 +5,8 @@ the kernel's word, the second holds for drivers without a device outside.
 """
 from __future__ import annotations
 
+import time
+
 from mydocker.base import ids, log
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import Conflict, Corrupt, MydockerError, NotFound
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from .network_request import NetworkOptions, NetworkRequest
     from .store import ContainerRecord, Store
 
+#: How long the kernel may take to tear down the network namespaces of containers that have ended.
+_TEARDOWN_S = 5.0
 _DEFAULT_ALIASES = ("bridge", "default")
 
 
@@ -131,7 +135,7 @@ class Networks:
 
     def _remove(self, route: Route, network: Network) -> None:
         """Remove a network nobody is on. Its entry goes first: who comes later finds none, and makes no bridge again."""
-        if network.driver == BRIDGE and (ports := bridge.ports_of(route, network)):
+        if network.driver == BRIDGE and (ports := _ports_that_stay(route, network)):
             raise Conflict(f"remove network {network.name}: in use by {len(ports)} devices ({_enumerate(ports)})")
         self._networks.remove(network.name)
         if network.driver != BRIDGE:
@@ -200,6 +204,14 @@ def _names_of(record: ContainerRecord) -> Iterator[str]:
     yield from (request.network for request in requests_of(record))
     if record.status in ALIVE:
         yield from (endpoint.network for endpoint in endpoints_of(record))
+
+
+def _ports_that_stay(route: Route, network: Network) -> list[str]:
+    """Return the containers' devices on a network. The kernel removes those of a container that ended a moment later."""
+    deadline = time.monotonic() + _TEARDOWN_S
+    while (ports := bridge.ports_of(route, network)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return ports
 
 
 def _refuse_overlap(name: str, wanted: Subnet, route: Route) -> None:
