@@ -92,8 +92,8 @@ def drive_runtime_tools(suite: Path, runtime: str, only: list[str], _tests: list
         assertions = list(parse_tap(text))
         for name, outcome, note in assertions:
             record(results, f"{program.stem}: {name}", outcome, note)
-        planned = re.search(r"^1\.\.(\d+)", text, re.M)
-        whole = in_time and planned is not None and int(planned[1]) == len(assertions)
+        planned = [int(count) for count in re.findall(r"^1\.\.(\d+)", text, re.M)]  # a few make more than one container
+        whole = in_time and bool(planned) and sum(planned) == len(assertions)
         outcome = "fail" if not whole or any(outcome == "fail" for _, outcome, _ in assertions) else \
             "skip" if assertions and all(outcome == "skip" for _, outcome, _ in assertions) else "pass"
         failing = [f"not ok {name}" for name, outcome, _ in assertions if outcome == "fail"]

@@ -357,3 +357,11 @@ def test_a_device_that_the_host_has_no_node_of_is_there_in_a_user_namespace(runt
         "namespaces": NAMESPACES, "uidMappings": mappings, "gidMappings": mappings, "devices": [device],
         "resources": {"devices": [{"allow": True, "type": "c", "major": 1, "minor": 5, "access": "r"}]}})
     assert runtime("run", "--bundle", bundle, "conformance-userns").stdout.split() == ["644", "7", "8", "00", "00", "00"]
+
+
+def test_an_ambient_capability_that_cannot_be_is_a_warning(runtime: Runtime) -> None:
+    sets = {kind: ["CAP_KILL"] for kind in ("bounding", "effective", "permitted", "inheritable")}
+    bundle = runtime.bundle("grep", "CapAmb", "/proc/self/status", process={"capabilities": {**sets, "ambient": ["CAP_KILL", "CAP_CHOWN"]}})
+    done = runtime("run", "--bundle", bundle, "conformance-ambient")
+    assert done.stdout == f"CapAmb:\t{1 << 5:016x}\n"
+    assert "can't raise ambient capability CAP_CHOWN: " in done.stderr and "CAP_KILL" not in done.stderr

@@ -27,7 +27,7 @@ from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_director
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.base.locks import DirectoryLock
-    from mydocker.oci.runtime_spec import Spec
+    from mydocker.oci.runtime_spec import Process, Spec
 
     from .cli import Context
 
@@ -77,6 +77,7 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
     listen = announce_listen_fds(process)
     wants_terminal = bool(process.get("terminal"))
     check_terminal(arguments["console-socket"], wants_terminal, detached=wait_at_fifo or arguments["detach"])
+    warn_of_ambient(process)
     with Undo() as undo:
         lock = context.root.claim(context.id)
         undo.callback(lock.close)
@@ -115,6 +116,16 @@ def record(context: Context, bundle: Bundle, created: Created) -> ContainerState
         created=f"{moment}.{stamp % 10**9:09d}Z", owner="" if os.geteuid() == 0 else str(os.geteuid()),
         annotations=spec.get("annotations") or {}, cgroup=describe(created.cgroup), pid=created.pid,
         start_time=read_start_time(created.pid) or 0, boot_id=boot_id())
+
+
+def warn_of_ambient(process: Process) -> None:
+    """Tell of ambient capabilities that cannot be (capabilities(7)); the command runs without them, as with runc."""
+    sets = process.get("capabilities", {})
+    for name in sets.get("ambient") or ():
+        if name not in (sets.get("inheritable") or ()) or name not in (sets.get("permitted") or ()):
+            from .cli import warn  # cold
+
+            warn(InvalidRequest(f"can't raise ambient capability {name}: it is not both permitted and inheritable"))
 
 
 def check_terminal(console_socket: str, wants_terminal: bool, *, detached: bool) -> None:
