@@ -365,3 +365,21 @@ def test_an_ambient_capability_that_cannot_be_is_a_warning(runtime: Runtime) -> 
     done = runtime("run", "--bundle", bundle, "conformance-ambient")
     assert done.stdout == f"CapAmb:\t{1 << 5:016x}\n"
     assert "can't raise ambient capability CAP_CHOWN: " in done.stderr and "CAP_KILL" not in done.stderr
+
+
+def test_a_container_may_be_without_a_cgroup_of_its_own(runtime: Runtime) -> None:
+    """And its end is nobody else's: a path that is empty is not the root of a hierarchy."""
+    bundle = runtime.bundle("sleep", "100")
+    runtime("--cgroup-manager", "disabled", "run", "--detach", "--bundle", bundle, "conformance-nowhere")
+    pid = runtime.state("conformance-nowhere")["pid"]
+    with open(f"/proc/{pid}/cgroup") as theirs, open("/proc/self/cgroup") as ours:
+        assert theirs.read() == ours.read()
+    assert runtime("exec", "conformance-nowhere", "echo", "hello").stdout == "hello\n"
+    runtime("delete", "--force", "conformance-nowhere")
+    assert reap(pid) == -9
+
+
+def test_recursive_attributes_are_those_of_a_new_file_system_too(runtime: Runtime) -> None:
+    mounts = [{"destination": "/proc", "type": "proc"}, {"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["rro", "rnoexec"]}]
+    bundle = runtime.bundle("grep", " /x ", "/proc/self/mountinfo", mounts=mounts)
+    assert {"ro", "noexec"} <= set(runtime("run", "--bundle", bundle, "conformance-rro").stdout.split()[5].split(","))

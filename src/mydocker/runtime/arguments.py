@@ -65,7 +65,7 @@ GLOBAL_OPTIONS = (
     Option(name="log-format", kind="text", default="text", help="text or json"),
     Option(name="debug", help="say each step on standard error, or in the log"),
     Option(name="systemd-cgroup", help="have systemd make the cgroup; cgroupsPath is then SLICE:PREFIX:NAME"),
-    Option(name="cgroup-manager", kind="text", help="who makes the cgroup: cgroupfs or systemd, in crun's words"),
+    Option(name="cgroup-manager", kind="text", help="who makes the cgroup: cgroupfs, systemd or disabled, as crun's"),
     Option(name="rootless", kind="text", default="auto", help="go on without a cgroup where none may be made: true, false, auto"),
     Option(name="criu", kind="text", help="accepted and unused: there is no checkpoint"),
     Option(name="version", short="v", help="print the version"),

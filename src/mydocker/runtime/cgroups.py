@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 def claim_cgroup(context: Context, spec: Spec) -> Cgroup:
     """Make or join the cgroup of a bundle; without rights, a path or limits it may be an empty one. Raises MydockerError."""
+    if context.no_cgroup:
+        return Cgroup("", hierarchy(), {}, "")
     linux = spec.get("linux", {})
     path = linux.get("cgroupsPath", "")
     resources = linux.get("resources") or {}

@@ -36,6 +36,7 @@ class Context(Record):
     root: StateRoot
     systemd_cgroup: bool = False
     rootless: str = "auto"
+    no_cgroup: bool = False
 
     @property
     def id(self) -> str:
@@ -99,15 +100,16 @@ def _dispatch(top: Arguments, name: str, rest: Sequence[str]) -> int:
         raise InvalidRequest(f"{name!r} is no verb of {PROGRAM}", hint=f"see {PROGRAM} --help")
     if top["rootless"] not in ("true", "false", "auto"):
         raise InvalidRequest(f"option --rootless is true, false or auto, not {top['rootless']!r}")
-    if top["cgroup-manager"] not in ("", "cgroupfs", "systemd"):
-        raise InvalidRequest(f"option --cgroup-manager is cgroupfs or systemd, not {top['cgroup-manager']!r}")
+    if top["cgroup-manager"] not in ("", "cgroupfs", "systemd", "disabled"):
+        raise InvalidRequest(f"option --cgroup-manager is cgroupfs, systemd or disabled, not {top['cgroup-manager']!r}")
     arguments = parse_verb(verb, rest)
     if arguments["help"]:
         return write_out(format_help(verb))
     log.debug(name, container=arguments.words[0] if arguments.words else "")
     context = Context(
         arguments=arguments, root=StateRoot(top["root"] or default_root()),
-        systemd_cgroup=top["systemd-cgroup"] or top["cgroup-manager"] == "systemd", rootless=top["rootless"])
+        systemd_cgroup=top["systemd-cgroup"] or top["cgroup-manager"] == "systemd", rootless=top["rootless"],
+        no_cgroup=top["cgroup-manager"] == "disabled")
     module = __import__(f"mydocker.runtime.verbs.{verb.module or verb.name}", None, None, ("run",))
     code: int = module.run(context)
     return code

@@ -15,7 +15,7 @@ from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
 from .handover import is_null
-from .rootfs import Rootfs, attach
+from .rootfs import Rootfs, attach, set_attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ def _link_ptmx(dev_fd: int) -> None:
 def bind_node(directory: int, name: str, node: Node) -> None:
     """Show the node that the creator made, or else the host's of the same path. Raises RuntimeFailed for another one, or none."""
     source = os.dup(node.source_fd) if node.source_fd >= 0 else _open_host_node(node)
+    set_attributes(source, sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC, 0)  # a device is neither
     try:
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory))
     except FileExistsError:

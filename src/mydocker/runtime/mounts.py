@@ -76,6 +76,7 @@ class MountFilesystem(Record):
             set_attributes(mount, options.set, 0)
         if options.copy_up:
             _copy_up(root, self.destination, mount)
+        set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
         _propagate(mount, options)
         attach(mount, target)
 

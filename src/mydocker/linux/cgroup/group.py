@@ -296,6 +296,8 @@ class Cgroup:
 
         Raises Timeout when a process does not die (uninterruptible in the kernel), Denied.
         """
+        if not self.path:
+            return  # it is nowhere, and the root of a hierarchy is not it
         found = self.found
         if self.unit:
             from .systemd import stop_unit  # cold
