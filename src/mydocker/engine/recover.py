@@ -17,8 +17,6 @@ from .store import Store, cgroups_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mydocker.base.paths import Layout
 
 
@@ -29,49 +27,18 @@ def sweep(layout: Layout) -> None:
         _sweep_claim(store, container_id)
     if os.listdir(layout.trash):
         _sweep_trash(store)
-    _restore_resolvers(layout)
+    if any(entry != "bridge.json" for entry in os.listdir(layout.networks)):
+        from .resolvers import restore_resolvers  # cold: where somebody has made a network
+
+        restore_resolvers(layout)
 
 
-def ensure_resolvers(layout: Layout, names: Iterable[str]) -> None:
-    """See that the resolvers of networks run; usually they do, and one look at a lock says so. Raises as naming.py does."""
-    for name in names:
-        if not _has_resolver(layout.network(name)):
-            from .naming import ensure_resolvers as ensure  # cold
+def ensure_resolvers(layout: Layout, names: list[str]) -> None:
+    """See that the resolvers of users' networks run (naming.py). Raises NotFound, Unavailable."""
+    if names:
+        from .resolvers import ensure_resolvers as ensure  # cold: the default network has none
 
-            ensure(layout, [name])
-
-
-def _has_resolver(path: str) -> bool:
-    """Tell whether a network's resolver runs. Who hears no starts one: the look itself may have hindered another's start."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-
-
-def _restore_resolvers(layout: Layout) -> None:
-    """Start again the resolvers that were killed while containers need them."""
-    for entry in os.listdir(layout.networks):
-        name, _, kind = entry.rpartition(".")
-        if kind != "json" or name == "bridge" or name.startswith(".") or _has_resolver(f"{layout.networks}/{entry}"):
-            continue
-        try:
-            bridge = f"mb{files.load_json(f'{layout.networks}/{entry}')['id'][:8]}"
-            is_used = any(port.startswith("mv") for port in os.listdir(f"/sys/class/net/{bridge}/brif"))
-        except FileNotFoundError:
-            continue  # nobody was there yet, or it has just been removed
-        if is_used:
-            from .naming import restore_resolvers  # cold
-
-            restore_resolvers(layout)
-            return
+        ensure(layout, names)
 
 
 def _sweep_claim(store: Store, container_id: str) -> None:
