@@ -22,7 +22,7 @@ import mydocker
 from mydocker.base.paths import Layout
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.netlink import Route
-from mydocker.network.bridge import remove_bridges
+from mydocker.network import bridge, firewall
 from mydocker.network.store import NetworkStore
 
 #: A guest without virtualization support is several times slower.
@@ -224,16 +224,27 @@ class Mydocker:
         return "\n".join(parts)
 
     def destroy(self) -> None:
-        """Remove every container, whatever state a test left it in, and every network with its devices."""
+        """Remove every container, whatever state a test left it in, and every network with its bridges and rules."""
         ids = self.container_ids()
         if ids:
             self("rm", "-f", *ids, code=None)
-        networks = NetworkStore(Layout(self.root))
-        if os.path.isdir(networks.layout.networks):
-            with Route() as route:
-                for network in networks.all():
-                    networks.remove(network.name)
-                    remove_bridges(route, network)
+        remove_networks(self.root)
+
+
+def remove_networks(root: str) -> None:
+    """Remove the networks of a state root, the default one too: entries, devices, rules."""
+    layout = Layout(root)
+    if not os.path.isdir(layout.networks):
+        return
+    store = NetworkStore(layout)
+    with Route() as route:
+        for network in store.all():
+            bridge.remove_bridges(route, network)
+            store.remove(network.name)
+    firewall.forget(layout, list)
+    for entry in os.listdir(layout.networks):
+        if entry.startswith("."):  # what is remembered of the machine, such as that it has no nft
+            os.unlink(f"{layout.networks}/{entry}")
 
 
 class Terminal:

@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -225,9 +226,17 @@ void loop_setup(struct monitor *m) {
     reap(m);  // init may have died before SIGCHLD was blocked
 }
 
+// Before anybody hears of the end: who starts the container again needs the same ports.
+static void release_held(struct monitor *m) {
+    if (m->held_fd >= 0 && syscall(SYS_close_range, (unsigned)m->held_fd, ~0U, 0U) < 0)
+        complain(m, "close held descriptors");
+    m->held_fd = -1;
+}
+
 // Brings a dead container to its end, as far as clients let us.
 static bool finish(struct monitor *m) {
     if (m->phase == PHASE_DEAD) {
+        release_held(m);
         bool is_drained = streams_drain(m);
         // A client that holds the output up must not hide the exit from everybody else. What the log
         // loses after that belongs into the record, too.

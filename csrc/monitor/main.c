@@ -33,7 +33,7 @@ static const struct option FD_OPTIONS[] = {
     {"--dir", AT(dir_fd)},           {"--pid-fd", AT(pidfd.fd)},
     {"--sync", AT(sync.fd)},         {"--stdin", AT(input.source.fd)},
     {"--lock", AT(lock_fd)},         {"--journal", AT(journal_fd)},
-    {"--listen", AT(listener.fd)},
+    {"--listen", AT(listener.fd)},   {"--held", AT(held_fd)},
     {"--cgroup-cpu", AT(cpu_fd)},    {"--cgroup-memory-peak", AT(memory_peak_fd)},
     {"--cgroup-oom", AT(oom_fd)},    {"--stdout", AT(streams[0].source.fd)},
     {"--tty", AT(streams[0].source.fd)}, {"--stderr", AT(streams[1].source.fd)},
@@ -158,6 +158,7 @@ static void parse_arguments(struct monitor *m, char **argv) {
 
 static void set_defaults(struct monitor *m) {
     m->dir_fd = m->lock_fd = m->journal_fd = m->cpu_fd = m->memory_peak_fd = m->oom_fd = m->epoll_fd = -1;
+    m->held_fd = -1;
     m->signals.fd = m->pidfd.fd = m->sync.fd = m->listener.fd = m->input.source.fd = m->log.fd = -1;
     m->error_fd = STDERR_FILENO;
     for (int index = 0; index < MAX_CLIENTS; index++)

@@ -91,6 +91,7 @@ struct log {
 struct monitor {
     // the command line
     int dir_fd, lock_fd, journal_fd, cpu_fd, memory_peak_fd, oom_fd;
+    int held_fd;  // it and all above are held while the container lives: sockets on its published ports
     uint64_t pid, client_flags;
     bool start_at_once, is_making;
     const char *id, *peak_reset;

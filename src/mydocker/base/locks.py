@@ -10,6 +10,8 @@ Order, outermost first; a process that holds a later one never waits for an earl
     3. layer       layer/<chain id>, shared by users while they write the record that names it,
                    exclusive (never waiting) by whoever removes it
 
+    4. networks    network/, exclusive: choosing a subnet, writing firewall rules and published ports (network/firewall.py)
+
 Nobody waits for a monitor while holding a lock, and two containers share no lock.
 """
 from __future__ import annotations

@@ -68,6 +68,7 @@ def _dispatch(words: Sequence[str], output: Output, open_engine: Callable[[str |
     top, verb, rest = parse_global(words)
     if top["debug"]:
         log.enable()
+    log.hear_warnings(output.warning)
     if verb is None:
         return _answer_without_verb(top, output)
     arguments = parse_verb(verb, rest)

@@ -86,6 +86,7 @@ VERBS = (
     Verb("unpause", "CONTAINER...", "Let frozen containers go on", 1, -1),
     Verb("wait", "CONTAINER...", "Wait until containers end and print their exit codes", 1, -1),
     Verb("rm", "CONTAINER...", "Remove containers that are not running", 1, -1),
+    Verb("port", "CONTAINER [PORT[/PROTOCOL]]", "Show where the ports of a container are published", 1, 2),
     Verb("commit", "CONTAINER IMAGE[:TAG]", "Make an image of a container as it is now", 2, 2),
     Verb("inspect", "NAME...", "Show everything known about containers or images, as JSON", 1, -1),
     Verb("images", "[IMAGE]", "List images", 0, 1),
@@ -150,6 +151,10 @@ OPTIONS = (
            value="MAC", lands="mac_address"),
     Option(_RC, "network-alias", "", "list", "One more name of the container on the (first) network",
            value="NAME", lands="network_alias"),
+    Option(_RC, "publish", "p", "list", "Publish a port: [ADDRESS:][HOST_PORT:]PORT[/udp]; without an address on 127.0.0.1",
+           value="PORT", lands="publish"),
+    Option(_RC, "publish-all", "P", "bool", "Publish every exposed port on a random port of the host", lands="publish_all"),
+    Option(_RC, "expose", "", "list", "A port that the container serves, for -P", value="PORT", lands="expose"),
     Option(_RC, "label", "l", "list", "Set a label: KEY=VALUE", value="LABEL", lands="label"),
     Option(_RC, "entrypoint", "", "str", "Replace the image's entry point", value="COMMAND", lands="entrypoint"),
     Option(_RC, "read-only", "", "bool", "Make the container's root file system read-only", lands="read_only"),
@@ -238,7 +243,7 @@ GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "container": {
         **{verb: (verb, ()) for verb in (
             "run", "create", "start", "ps", "logs", "exec", "attach", "stop", "restart", "kill", "pause", "unpause",
-            "wait", "rm", "commit",
+            "wait", "rm", "port", "commit",
         )},
         "ls": ("ps", ()), "list": ("ps", ()), "remove": ("rm", ()), "inspect": ("inspect", ("--type=container",)),
     },

@@ -81,7 +81,14 @@ class Output:
 
     def error(self, message: str, hint: str = "") -> None:
         """Write the one line of an error: what is wrong, and the way out. Never raises."""
-        text = one_line(f"mydocker: {message}; {hint}" if hint else f"mydocker: {message}")
+        self._tell(f"mydocker: {message}", hint)
+
+    def warning(self, message: str, hint: str = "") -> None:
+        """Write the one line of a warning, as of an error."""
+        self._tell(f"mydocker: warning: {message}", hint)
+
+    def _tell(self, message: str, hint: str) -> None:
+        text = one_line(f"{message}; {hint}" if hint else message)
         try:
             self.flush()
         except (OutputClosed, OSError):

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 
 from mydocker.base import log, trace
-from mydocker.base.errors import Conflict
+from mydocker.base.errors import Conflict, Unavailable
 from mydocker.linux.netlink import Route
-from mydocker.network import bridge
+from mydocker.network import bridge, firewall
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
 from mydocker.network.store import NetworkStore
 
@@ -35,7 +35,15 @@ def pin_networks(layout: Layout, config: ContainerConfig) -> ContainerConfig:
     endpoints = tuple(request.replace(network=load_network(store, request.network).name) for request in config.endpoints)
     if len({request.network for request in endpoints}) < len(endpoints):
         raise Conflict("network: the same network twice, by name and by id")
+    if endpoints:
+        firewall.tell_of_missing_program(layout)
     return config.replace(endpoints=endpoints)
+
+
+def networks_of(layout: Layout, config: dict[str, Any]) -> list[Network]:
+    """Return the networks of a container's configuration, in its order. Raises NotFound."""
+    store = NetworkStore(layout)
+    return [load_network(store, item["network"]) for item in config.get("endpoints", ())]
 
 
 def load_network(store: NetworkStore, name: str) -> Network:
@@ -62,6 +70,7 @@ def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[
                     route, network, request, namespace_fd, f"eth{number}", f"{record.id}{number}",
                     is_default_route=not any(endpoint.gateway and not endpoint.internal for endpoint in endpoints)))
                 log.debug("connected", container=record.id, network=network.name, ip=endpoints[-1].ip)
+                guard(layout, network)
     finally:
         os.close(namespace_fd)
     trace.point("connected networks")
@@ -78,6 +87,19 @@ def plug(
     from mydocker.network import virtual  # cold
 
     return virtual.plug(route, network, request, namespace_fd, interface, seed, is_default_route=is_default_route)
+
+
+def guard(layout: Layout, network: Network) -> None:
+    """See that the rules of a network that a container has just joined are there; without the program nft there are none."""
+    if network.driver != BRIDGE:
+        return
+    from .publishing import published_loader  # cold
+    from .store import Store
+
+    try:
+        firewall.ensure(layout, network, published_loader(Store(layout)))
+    except Unavailable as error:
+        log.debug("no rules", network=network.name, error=error)  # check_networks has told the user
 
 
 def open_namespace(created: Created) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .creating import Creator
     from .execs import ExecOptions, ExecResult
     from .keywords import Options
+    from .publishing import Binding
     from .request import ContainerConfig
     from .starting import Starter
     from .store import ContainerRecord, Store
@@ -235,6 +236,15 @@ class Container:
     def pid(self) -> int | None:
         """The host's pid of its init; None when it does not run."""
         return self._record.pid
+
+    @property
+    def ports(self) -> list[Binding]:
+        """Where its ports are published while it lives."""
+        if not self._record.ports or self._record.status not in ALIVE:
+            return []
+        from .publishing import bindings_of  # cold: most containers publish nothing
+
+        return bindings_of(self._record)
 
     @property
     def exit_code(self) -> int | None:

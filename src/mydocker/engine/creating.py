@@ -88,6 +88,10 @@ class Creator:
     def _discard(self, claim: Claim, name: str, config: ContainerConfig) -> None:
         """Undo everything of a container that did not come to be."""
         forget_foreign(self.store, claim.id, config.runtime)
+        if config.ports or config.publish_all:
+            from .publishing import withdraw_unrecorded  # cold
+
+            withdraw_unrecorded(self.store, claim.id)
         group.remove(cgroups_path(config.cgroup_parent, claim.id))
         recover.remove_tree(self.store.discard(claim.id, name))
 
@@ -176,6 +180,10 @@ def config_document(config: ContainerConfig, resolved: ResolvedImage) -> dict[st
     document["user"] = config.user or image_config.get("User") or ""
     document["stop_signal"] = config.stop_signal or image_config.get("StopSignal") or ""
     document["env"] = merge_env(image_config.get("Env") or (), config.env)
+    if config.publish_all or config.exposed:
+        from .ports import exposed_ports  # cold
+
+        document["exposed"] = exposed_ports(document, image_config)
     document["labels"] = {**(image_config.get("Labels") or {}), **dict(config.labels)}
     return document
 

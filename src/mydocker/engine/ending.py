@@ -92,6 +92,10 @@ def _goes(record: ContainerRecord) -> bool:
 def release(store: Store, record: ContainerRecord) -> None:
     """Give back what the kernel, or another runtime, holds for an ended container; idempotent. The caller holds the lock."""
     forget_foreign(store, record.id, record.config.get("runtime", ""))
+    if record.ports:
+        from .publishing import withdraw  # cold: most containers publish nothing
+
+        withdraw(store, record)
     group.remove(record.cgroups_path)
 
 
@@ -269,6 +273,9 @@ def _remove_unreadable(store: Store, container_id: str, error: MydockerError) ->
     with store.lock(container_id):
         # Its processes are known by the cgroup that they are in, not by a pid that was stored.
         name, path = recover.remains_of(store, container_id)
+        from .publishing import withdraw_unrecorded  # cold
+
+        withdraw_unrecorded(store, container_id)
         group.remove(path)
         recover.remove_tree(store.discard(container_id, name))
 

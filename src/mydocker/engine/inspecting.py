@@ -28,6 +28,7 @@ def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
             "oomKilled": record.oom_killed, "error": record.error, "createdAt": format_rfc3339(record.created_ns),
             "startedAt": _time(record.started_ns), "finishedAt": _time(record.finished_ns),
         },
+        "ports": _ports(record),
         "resources": _resources(record),
         "config": record.config,
         "paths": {
@@ -36,6 +37,18 @@ def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
         },
         "spec": files.load_json(f"{directory}/{paths.BUNDLE}/{paths.RECORD}"),
     }
+
+
+def _ports(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
+    """Return where each port is reached, in docker's form: `{"80/tcp": [{"HostIp": "", "HostPort": ""}]}`, null if exposed."""
+    found: dict[str, list[dict[str, str]] | None] = dict.fromkeys(record.config.get("exposed", ()))
+    if record.ports and record.status in ALIVE:
+        from .publishing import bindings_of  # cold
+
+        for binding in bindings_of(record):
+            key = f"{binding.port}/{binding.protocol}"
+            found[key] = [*(found.get(key) or ()), {"HostIp": binding.host_ip, "HostPort": str(binding.host_port)}]
+    return found
 
 
 def _time(time_ns: int | None) -> str:

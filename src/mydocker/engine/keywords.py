@@ -40,6 +40,9 @@ if TYPE_CHECKING:
         dns_option: str | Iterable[str]
         add_host: str | Iterable[str] | Mapping[str, str]
         link: str | Iterable[str]
+        publish: str | int | Iterable[str | int] | Mapping[int | str, int | str | None]
+        publish_all: bool
+        expose: str | int | Iterable[str | int]
         label: str | Iterable[str] | Mapping[str, str]
         entrypoint: str | Iterable[str]
         read_only: bool

@@ -15,11 +15,12 @@ from mydocker.linux.netlink import Route
 from mydocker.linux.process import open_pidfd, wait_pidfd
 from mydocker.network.model import Network
 
-from .connecting import documents, plug
+from .connecting import documents, guard, plug
 from .ending import current
 from .lifecycle import ALIVE
 from .networks import endpoints_of, requests_of
 from .observe import identity_of
+from .publishing import publish, retarget, withdraw
 from .recover import ensure_resolvers
 
 TYPE_CHECKING = False
@@ -42,7 +43,9 @@ def connect(store: Store, network: Network, container_id: str, request: Endpoint
         config = {**record.config, "endpoints": [item.as_dict() for item in (*requests, request)]}
         changed = record.replace(config=config)
         if record.status in ALIVE:
-            changed = changed.replace(endpoints=documents((*endpoints_of(record), _plug(store, record, network, request))))
+            changed = retarget(changed.replace(
+                endpoints=documents((*endpoints_of(record), _plug(store, record, network, request)))))
+            guard(store.layout, network)
         # Killed before this line, the container has a device that no record knows, until its end.
         store.save(changed)
         _follow_up(store, changed)
@@ -80,9 +83,10 @@ def disconnect(store: Store, network: Network, container_id: str) -> None:
             raise Conflict(f"container {record.name} is not on network {network.name}")
         remaining = [item for item in endpoints if item not in gone]
         if record.status in ALIVE and gone:
+            withdraw(store, record)  # before the address can be another's
             _unplug(record, gone, remaining)
-        changed = record.replace(
-            config={**record.config, "endpoints": [item.as_dict() for item in left]}, endpoints=documents(tuple(remaining)))
+        changed = retarget(record.replace(
+            config={**record.config, "endpoints": [item.as_dict() for item in left]}, endpoints=documents(tuple(remaining))))
         store.save(changed)
         _follow_up(store, changed)
 
@@ -147,6 +151,8 @@ def open_network_namespace(record: ContainerRecord) -> int:
 def _follow_up(store: Store, record: ContainerRecord) -> None:
     """Have the container's files, and the names on its networks, follow."""
     if record.status in ALIVE:
+        if record.ports:
+            publish(store, record)
         from .etc_files import rewrite  # cold
 
         rewrite(store.layout, record)

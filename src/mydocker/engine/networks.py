@@ -12,7 +12,7 @@ from mydocker.base.clock import now_ns
 from mydocker.base.errors import Conflict, Corrupt, MydockerError, NotFound
 from mydocker.base.record import Record
 from mydocker.linux.netlink import Route, device_index
-from mydocker.network import bridge
+from mydocker.network import bridge, firewall
 from mydocker.network.ipam import choose_subnet, choose_subnet6
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
 from mydocker.network.store import NetworkStore, used_subnets
@@ -20,6 +20,7 @@ from mydocker.network.store import NetworkStore, used_subnets
 from .ending import current
 from .lifecycle import ALIVE
 from .network_request import judge_network, overlaps
+from .publishing import published_loader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Networks:
             self._networks.add(network)
             raise Conflict(f"remove network {network.name}: a container has just joined it")
         bridge.remove_bridges(route, network)
+        firewall.forget(self._store.layout, published_loader(self._store))
 
     def prune(self, matches: Callable[[Network], bool] = lambda network: True) -> Sequence[Network]:
         """Remove the networks that no container names, and the default one's devices if nobody is on it; return the removed."""
@@ -156,6 +158,7 @@ class Networks:
                     if network.name == DEFAULT_NETWORK:
                         if not bridge.ports_of(route, network):
                             bridge.remove_bridges(route, network)
+                            firewall.forget(self._store.layout, published_loader(self._store))
                     elif not named & {network.name, network.id} and matches(network):
                         self._remove(route, network)
                         removed.append(network)

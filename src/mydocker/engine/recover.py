@@ -71,6 +71,9 @@ def _undo_claim(store: Store, container_id: str, journal_fd: int) -> None:
             return
         log.debug("sweep unfinished container", container=container_id)
         name, path = remains_of(store, container_id)
+        from .publishing import withdraw_unrecorded  # cold
+
+        withdraw_unrecorded(store, container_id)
         group.remove(path)
         remove_tree(store.discard(container_id, name))
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mydocker.network.model import EndpointRequest
 
     from .isolation import Isolation
+    from .ports import PortRequest
 
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
@@ -33,6 +34,7 @@ DEFAULT_LOG_FILES = 3
 NETWORK_OPTIONS = frozenset((
     "network", "ip", "ip6", "mac_address", "network_alias", "dns", "dns_search", "dns_option", "add_host", "link",
 ))
+PORT_OPTIONS = ("publish", "publish_all", "expose")
 
 
 class Volume(Record):
@@ -76,6 +78,10 @@ class ContainerConfig(Record):
     extra_hosts: tuple[tuple[str, str], ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     """Containers (their names, then ids) and what they are called here."""
+    ports: tuple[PortRequest, ...] = ()
+    publish_all: tuple[str, ...] = ()
+    """The addresses on which every exposed port is published."""
+    exposed: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     entrypoint: tuple[str, ...] | None = None
     read_only: bool = False
@@ -96,6 +102,7 @@ class ContainerConfig(Record):
         document["volumes"] = [volume.as_dict() for volume in self.volumes]
         document["labels"] = dict(self.labels)
         document["endpoints"] = [endpoint.as_dict() for endpoint in self.endpoints]
+        document["ports"] = [port.as_dict() for port in self.ports]
         document["isolation"] = self.isolation.to_document() if self.isolation else {}
         return document
 
@@ -108,11 +115,15 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
     environment: list[str] = []
     rare: dict[str, Any] = {"runtime": os.environ["MYDOCKER_RUNTIME"]} if os.environ.get("MYDOCKER_RUNTIME") else {}
     on_network: dict[str, Any] = {}
+    on_ports: dict[str, Any] = {}
     for name, value in options.items():
         if value is None or name in ("detach", "env", "env_file"):
             continue
         if name in NETWORK_OPTIONS:
             on_network[name] = value
+            continue
+        if name in PORT_OPTIONS:
+            on_ports[name] = value
             continue
         rule = RULES.get(name)
         if rule is None:
@@ -126,7 +137,13 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
     values["env"] = tuple(environment)
     _judge_log(options.get("log_opt"), values)
     values.pop("log_opt", None)
+    if (on_ports.get("publish") or on_ports.get("publish_all")) and "network" not in on_network:
+        on_network["network"] = "bridge"
     _judge_network(on_network, values)
+    if on_ports:
+        from .ports import judge_ports  # cold: most containers publish nothing
+
+        judge_ports(on_ports, values)
     if rare or values["network"].startswith("container:"):
         from .isolation import judge_isolation  # cold: most containers ask for none of it
 

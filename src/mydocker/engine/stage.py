@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from mydocker.oci.runtime_spec import Mount, Spec
 
+    from .publishing import Reservation
+
     class Runtime(Protocol):
         """What turns a spec into a container: our own runtime, or another (`--runtime`).
 
@@ -107,6 +109,8 @@ def _make_container(order: ContainerStage) -> NoReturn:
     listener = _listen(directory_fd)
     trace.point("listening")
     with Undo() as undo:
+        # A port in use is told before there is anything to start.
+        reservation = reserve_ports(order)
         runtime = choose_runtime(
             config.get("runtime", ""), directory, record.id, order.store.layout.seccomp, network_fd=order.network_fd)
         created = runtime.create(
@@ -116,18 +120,26 @@ def _make_container(order: ContainerStage) -> NoReturn:
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         trace.point("cloned init")
         if config.get("endpoints"):
-            record = connect_networks(order, record, created)
+            record = connect_networks(order, record, created, reservation)
         # Written before it is true: the journal entry, which the monitor removes at READY, says so until then.
         # Fails when an impatient client has discarded the directory meanwhile: then nothing may remain.
-        order.store.save(record.replace(
+        record = record.replace(
             status=RUNNING if order.start else CREATED, pid=created.pid, start_time=read_start_time(created.pid),
-            boot_id=boot_id()))
+            boot_id=boot_id())
+        order.store.save(record)
         trace.point("recorded created")
         arguments = [
             "--log", paths.LOG, "--log-max-size", str(config["log_max_bytes"]), "--log-max-files", str(config["log_files"]),
             "--listen", str(keep(listener.fileno())), "--lock", str(keep(order.lock_fd)),
             *(["--start"] if order.start else []),
         ]
+        if reservation is not None:
+            from . import publishing  # cold
+
+            undo.callback(publishing.withdraw, order.store, record)
+            publishing.publish(order.store, record)
+            trace.point("published ports")
+            arguments += reservation.keep()
         if order.journal_fd >= 0:
             journal_dir_fd = os.open(order.store.layout.creating, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             # From here on the container's lock alone keeps a sweep away; the monitor holds it until the entry is gone.
@@ -137,13 +149,32 @@ def _make_container(order: ContainerStage) -> NoReturn:
             _clean_up_argv(order.store, record.id))
 
 
-def connect_networks(order: ContainerStage, record: ContainerRecord, created: Created) -> ContainerRecord:
+def reserve_ports(order: ContainerStage) -> Reservation | None:
+    """Reserve the ports that the container publishes; None when it publishes none. Raises Conflict, ..."""
+    config = order.record.config
+    if not config.get("ports") and not config.get("publish_all"):
+        return None
+    from . import connecting, publishing  # cold
+
+    if not publishing.wants_ports(config):
+        return None
+    return publishing.reserve(config, connecting.networks_of(order.store.layout, config))
+
+
+def connect_networks(
+    order: ContainerStage, record: ContainerRecord, created: Created, reservation: Reservation | None,
+) -> ContainerRecord:
     """Put the container on its networks; return its record with what came of it."""
     from . import connecting, etc_files  # cold
 
     endpoints = connecting.connect(order.store.layout, record, created)
     etc_files.write_files(order.store.layout, record, endpoints)
-    return record.replace(endpoints=connecting.documents(endpoints))
+    record = record.replace(endpoints=connecting.documents(endpoints), ports=None)
+    if reservation is None:
+        return record
+    from . import publishing  # cold
+
+    return record.replace(ports=publishing.documents(reservation.bindings, endpoints))
 
 
 def join_namespaces(order: ContainerStage) -> Spec:

@@ -69,6 +69,8 @@ class ContainerRecord(Record):
     error: str = ""
     endpoints: list[dict[str, Any]] | None = None
     """Where it is on which network, as network/model.py Endpoint, of the last start."""
+    ports: list[dict[str, Any]] | None = None
+    """What it publishes, as publishing.py Binding with the address inside (`ip`), of the last start."""
 
     def to_document(self) -> dict[str, Any]:
         """Return the record as the JSON object of config.json."""

@@ -44,11 +44,14 @@ _RTM_NEWLINKPROP = 108
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 _IFLA_NET_NS_FD, _IFLA_ALT_IFNAME, _IFLA_PROP_LIST = 28, 53, 52
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
+_IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_MODE = 4, 5, 4
 _NESTED = 0x8000
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 7, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
 _IFA_F_NODAD = 0x02
-_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 4, 0, 253, 1
+_RT_TABLE_MAIN, _RT_TABLE_LOCAL, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 255, 4, 1, 2
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
+_LAST_PRIORITY = 2048
 IFF_UP = 1
 AF_INET, AF_INET6 = 2, 10
 
@@ -181,6 +184,14 @@ def change_link(index: int, *, up: bool | None = None, master: int | None = None
     return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"change network device {index}")
 
 
+def allow_hairpin(name: str) -> Message:
+    """Let a port of a bridge send back what came by it (with br_netfilter addresses change before a port is chosen)."""
+    info = text_attribute(_IFLA_INFO_SLAVE_KIND, "bridge") + attribute(
+        _IFLA_INFO_SLAVE_DATA | _NESTED, attribute(_IFLA_BRPORT_MODE, b"\1"))
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + text_attribute(_IFLA_IFNAME, name) + attribute(_IFLA_LINKINFO | _NESTED, info)
+    return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"change bridge port {name}")
+
+
 def add_alternative_name(index: int, name: str) -> Message:
     """Give a device one more name, unique among all names of the namespace (Linux 5.5)."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(_IFLA_PROP_LIST | _NESTED, text_attribute(_IFLA_ALT_IFNAME, name))
@@ -221,6 +232,16 @@ def add_device_route(family: int, index: int) -> Message:
     body += number_attribute(_RTA_OIF, index)
     return Message(
         kind=_RTM_NEWROUTE, flags=_NLM_F_CREATE | _NLM_F_REPLACE, body=body, what=f"add the default route to device {index}")
+
+
+def add_local_route(address: bytes, index: int) -> Message:
+    """Have an address be this machine's also for what comes in by a device, behind the routes that there are."""
+    family = AF_INET if len(address) == 4 else AF_INET6
+    body = _RTMSG.pack(family, len(address) * 8, 0, 0, _RT_TABLE_LOCAL, _RTPROT_STATIC, _RT_SCOPE_UNIVERSE, _RTN_LOCAL, 0)
+    body += attribute(_RTA_DST, address) + number_attribute(_RTA_OIF, index) + number_attribute(_RTA_PRIORITY, _LAST_PRIORITY)
+    return Message(
+        kind=_RTM_NEWROUTE, flags=_NLM_F_CREATE | _NLM_F_EXCL, body=body,
+        what=f"route {format_address(address)} by network device {index}")
 
 
 class Refused(OSError):

@@ -71,6 +71,11 @@ def _add_bridge(route: Route, network: Network, number: int) -> int:
     name = bridge_name(network, number)
     _make(route, netlink.new_bridge(name, mtu=network.mtu))
     index = device_index(name)
+    try:
+        # By default a device answers for every address of the machine, so also for the gateway's, which is the first bridge's.
+        _write(f"/proc/sys/net/ipv4/conf/{name}/arp_ignore", b"1")
+    except OSError as error:
+        raise RuntimeFailed(f"set up bridge {name}: {os.strerror(error.errno or 0).lower()}") from error
     _lay_cable(route, network, number)
     end = device_index(f"mc{network.id[:8]}.{number}-")
     _make(route, netlink.change_link(end, master=index), netlink.change_link(end, up=True))

@@ -260,7 +260,7 @@ def test_ps_shows_all_of_them_aligned_youngest_first(mydocker: Any, three: Any) 
     code, out, _ = mydocker("ps")
     assert code == 0
     assert out == (
-        "ID           NAME   PID    STATUS    COMMAND                          CREATED               EXIT\n"
+        "ID           NAME   PID    STATUS    COMMAND                          CREATED               EXIT                  PORTS\n"
         "3333333333   new           stopped   sleep 100                        2023-11-14 22:13:22   143 (SIGTERM)\n"
         "2222222222   mid    4321   running   sh -c 'while true; do echo he…   2023-11-14 22:13:21\n"
         "1111111111   old           exited    sleep 100                        2023-11-14 22:13:20   "

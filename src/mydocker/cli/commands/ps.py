@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _COMMAND_WIDTH = 30
 _COLUMNS = {
     "ID": "ID", "NAME": "Name", "PID": "PID", "STATUS": "Status", "COMMAND": "Command", "CREATED": "Created",
-    "EXIT": "Exit",
+    "EXIT": "Exit", "PORTS": "Ports",
 }
 _HEADERS = {"CreatedAt": "CREATED AT", "ExitCode": "EXIT CODE", "OomKilled": "OOM KILLED", "Names": "NAMES"}
 
@@ -68,6 +68,7 @@ def describe(container: Container, *, whole: bool) -> dict[str, Any]:
         "Exit": format_exit(container),
         "ExitCode": "" if container.exit_code is None else str(container.exit_code),
         "OomKilled": container.oom_killed,
+        "Ports": ", ".join(f"{port.host_text}->{port.port}/{port.protocol}" for port in container.ports),
         "Image": container.image,
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "Label": lambda key: labels.get(key, ""),
