@@ -22,7 +22,8 @@ demo: $(VENV)/.installed
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/demo
 
 test: $(VENV)/.installed $(VENV)/.test
-	tools/set-up packages busybox=busybox-static nft=nftables ip=iproute2
+	tools/set-up packages busybox=busybox-static nft=nftables ip=iproute2 openssl=openssl
+	tools/set-up unpacked .cache/docker-registry usr/bin/docker-registry docker-registry
 	PATH="$(CURDIR)/$(BIN):$$PATH" VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/python tools/run-tests $(TESTS)
 
 bench: $(VENV)/.installed

@@ -121,4 +121,4 @@ def test_missing_argument_says_how_it_is_used_for_every_verb_that_needs_one(mydo
 
     for verb in VERBS:
         if verb.least and not verb.hidden:
-            assert f"usage: mydocker {verb.name}" in mydocker(verb.name, code=125).one_error_line()
+            assert f"usage: mydocker {verb.spelled}" in mydocker(verb.name, code=125).one_error_line()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from mydocker.engine.engine import Engine
+    from mydocker.image.progress import Progress
 
     from .output import Output
     from .parse import Arguments
@@ -48,6 +49,12 @@ class Context:
         if self._engine is None:
             self._engine = self._open(self.root)
         return self._engine
+
+    def open_progress(self, heading: str) -> Progress:
+        """Return who shows how far a pull is, on standard error."""
+        from .progress import open_progress  # cold
+
+        return open_progress(self.output.error_fd, heading=heading)
 
     def close(self) -> None:
         """Close the engine."""

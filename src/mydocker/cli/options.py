@@ -91,6 +91,7 @@ VERBS = (
     Verb("inspect", "NAME...", "Show everything known about containers or images, as JSON", 1, -1),
     Verb("images", "[IMAGE]", "List images", 0, 1),
     Verb("rmi", "IMAGE...", "Remove images", 1, -1),
+    Verb("pull", "IMAGE[:TAG|@DIGEST]", "Bring in an image from its registry", 1, 1),
     Verb("import", "TAR|- IMAGE[:TAG]", "Make an image of a tar of a root file system", 2, 2, module="import_"),
     Verb("load", "", "Load images from an OCI or Docker archive", 0, 0),
     *(Verb(f"network-{word}", usage, help, least, most, module="networks") for word, usage, help, least, most in (
@@ -225,6 +226,12 @@ OPTIONS = (
     Option("load", "input", "i", "str", "Read the archive from a file instead of standard input",
            value="FILE", default="-"),
     Option("load", "quiet", "q", "bool", "Print only the names"),
+    Option("pull", "all-tags", "a", "bool", "Every tag of the repository"),
+    Option("pull", "quiet", "q", "bool", "Print only the name"),
+    Option("pull", "platform", "", "str", "Platform of the image, such as linux/arm64 (default: this machine's)",
+           value="PLATFORM", default=""),
+    Option("pull", "insecure-registry", "", "list", "Registry that may do without TLS or a good certificate",
+           value="HOST[:PORT]"),
     Option("version info", "format", "f", "str", "Output as json or a Go template", value="FORMAT", default=""),
 )
 
@@ -235,7 +242,7 @@ RARE = frozenset((
     "device-read-iops", "device-write-bps", "device-write-iops", "dns", "dns-option", "dns-search",
     "domainname", "group-add", "init", "ipc", "kernel-memory",
     "label-file", "link", "memory-reservation", "memory-swappiness", "mount", "oom-kill-disable", "oom-score-adj", "pid",
-    "privileged", "pull", "runtime", "security-opt", "shm-size", "sysctl", "tmpfs", "ulimit", "userns", "uts",
+    "platform", "privileged", "pull", "runtime", "security-opt", "shm-size", "sysctl", "tmpfs", "ulimit", "userns", "uts",
 ))
 
 #: Docker's two-word spellings: group -> word -> (verb, options put before what was typed).
@@ -250,6 +257,7 @@ GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "image": {
         "ls": ("images", ()), "list": ("images", ()), "rm": ("rmi", ()), "remove": ("rmi", ()),
         "import": ("import", ()), "load": ("load", ()), "inspect": ("inspect", ("--type=image",)),
+        "pull": ("pull", ()),
     },
     "network": {
         **{word: (f"network-{word}", ()) for word in ("create", "ls", "inspect", "rm", "prune", "connect", "disconnect")},

@@ -67,6 +67,7 @@ RARE_OPTIONS = (
     _row("runtime", "str", "OCI runtime in place of our own: crun, runc or a path (default $MYDOCKER_RUNTIME)", "RUNTIME"),
     _row("annotation", "list", "Add an annotation to the runtime spec: KEY=VALUE", "KEY=VALUE"),
     _row("label-file", "list", "Read labels from a file", "FILE"),
-    _row("pull", "str", "Accepted for docker's sake: missing or never", "WHEN"),
+    _row("pull", "str", "Pull the image from its registry: always, missing (the default) or never", "WHEN"),
+    _row("platform", "str", "Platform of the image, such as linux/arm64 (default: this machine's)", "PLATFORM"),
     Option(_RC, "cidfile", "", "str", "Write the container's id to a file, which must not exist", value="FILE"),
 )

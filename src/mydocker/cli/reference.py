@@ -87,7 +87,6 @@ _DIFFERENCES = (
      "the last stage of the start stays as process 1, from sealed memory",
      "a program of the host, mounted at /sbin/docker-init"),
     ("`--runtime`", "a program on `PATH` or a path; also `MYDOCKER_RUNTIME`", "a name from the daemon's configuration"),
-    ("`--pull`", "`missing` and `never`", "also `always`"),
     ("`--cidfile`", "the file must not exist", "the same"),
     ("`exec --privileged`", "every capability; the container's seccomp filter stays", "the same"),
     ("exit codes", "125 for every error of the engine, on every verb", "1 on verbs other than `run`"),

@@ -12,7 +12,7 @@ import os
 
 from mydocker.base import files, log, paths, trace
 from mydocker.base.clock import now_ns
-from mydocker.base.errors import InvalidRequest
+from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.base.undo import Undo
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import boot_id
@@ -68,7 +68,7 @@ class Creator:
             from .connecting import pin_networks  # cold
 
             config = pin_networks(self.store.layout, config)
-        resolved = self.images.resolve(config.image, config.show)
+        resolved = self._resolve(config)
         claim = self.store.claim_id()
         with Undo() as undo:
             undo.callback(claim.close)
@@ -84,6 +84,18 @@ class Creator:
             undo.pop_all()
         claim.close()
         return record, session
+
+    def _resolve(self, config: ContainerConfig) -> ResolvedImage:
+        """Return the container's image, pulled where it has to be."""
+        if config.pull != "always" and not config.platform:
+            try:
+                return self.images.resolve(config.image, config.show)
+            except NotFound:
+                if config.pull == "never":
+                    raise
+        from .pulling import pulled  # cold
+
+        return pulled(self.images, config)
 
     def _discard(self, claim: Claim, name: str, config: ContainerConfig) -> None:
         """Undo everything of a container that did not come to be."""

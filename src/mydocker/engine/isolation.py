@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import InvalidRequest, Unsupported
+from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
 from mydocker.base.units import parse_size
 from mydocker.linux import caps
+from mydocker.oci import platform
 from mydocker.runtime.plan import OWN_PROGRAM
 
 from .mounts import judge_mounts, judge_tmpfs, pairs
@@ -92,6 +93,10 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
             found.update(judge_security(value, name))
         elif name == "runtime":
             values["runtime"] = _runtime(value, name)
+        elif name == "pull":
+            values["pull"] = _pull(value, name)
+        elif name == "platform":
+            values["platform"] = _platform(value, name)
         elif name == "cgroup_parent":
             values["cgroup_parent"] = _cgroup_parent(value, name)
         elif name == "label_file":
@@ -398,18 +403,21 @@ def _weight(value: Any, what: str) -> int:
     return weight
 
 
-def _pull(value: Any, what: str) -> None:
-    if value == "always":
-        raise Unsupported(f"{what} always: images come from files here", hint="`mydocker load` or `mydocker import` bring one")
-    if value not in ("missing", "never"):
+def _pull(value: Any, what: str) -> str:
+    if value not in ("always", "missing", "never"):
         raise InvalidRequest(f'{what}: invalid pull option: {value!r}: must be one of "always", "missing" or "never"')
+    return str(value)
+
+
+def _platform(value: Any, what: str) -> str:
+    return platform.shown(platform.parse(text(value, what)))
 
 
 #: What docker takes and no kernel or engine heeds (any more): only the value's form is judged.
-_IGNORED: dict[str, Callable[[Any, str], Any]] = {"kernel_memory": _bytes, "pull": _pull}
+_IGNORED: dict[str, Callable[[Any, str], Any]] = {"kernel_memory": _bytes}
 
 #: Options that `judge` and `judge_isolation` treat one by one.
-_ELSEWHERE = ("cgroup_parent", "env", "env_file", "label_file", "mount", "runtime", "security_opt", "tmpfs")
+_ELSEWHERE = ("cgroup_parent", "env", "env_file", "label_file", "mount", "platform", "pull", "runtime", "security_opt", "tmpfs")
 
 _COUNT = whole_number(0, (1 << 63) - 1)
 _RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {

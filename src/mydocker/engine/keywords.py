@@ -89,4 +89,5 @@ if TYPE_CHECKING:
         annotation: str | Iterable[str] | Mapping[str, str]
         label_file: str | Iterable[str]
         pull: str
+        platform: str
 

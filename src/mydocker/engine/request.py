@@ -91,6 +91,10 @@ class ContainerConfig(Record):
     log_files: int = DEFAULT_LOG_FILES
     show: tuple[str, ...] = ()
     cgroup_parent: str = ""
+    pull: str = "missing"
+    """When the image comes from its registry: `always`, `missing`, `never`."""
+    platform: str = ""
+    """Of the image, as `linux/arm64`; this machine's by default."""
     runtime: str = ""
     """The path of an OCI runtime to use in place of our own."""
     isolation: Isolation | None = None

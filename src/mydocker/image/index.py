@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 BASE = "io.mydocker.base"
 HOST_BASE = "host"
+#: What the name meant at its registry, where that is an index: the digest under which others know the image.
+PULLED = "io.mydocker.pulled"
 
 
 def load(layout: Layout) -> list[Descriptor]:

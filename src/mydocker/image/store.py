@@ -17,7 +17,7 @@ from . import index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any, BinaryIO
 
     from mydocker.base.paths import Layout
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from mydocker.storage.layers import LayerLocks
 
     from .load import LoadedImage
+    from .progress import Progress
+    from .pull import PulledImage
     from .remove import RemovedImage
 
 HOST = "host"
@@ -81,10 +83,12 @@ class HeldLayers:
 class Images:
     """The images below one layout."""
 
-    __slots__ = ("layout",)
+    __slots__ = ("layout", "open_progress")
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+        #: Who shows, under a heading, the pull of an image that a new container lacks; the command line sets it.
+        self.open_progress: Callable[[str], Progress] | None = None
 
     # --- reading ------------------------------------------------------------------------------------
 
@@ -236,6 +240,20 @@ class Images:
             return load.load(self.layout, source)
         except (Corrupt, Unsupported) as error:
             raise _about(error, "load", source, hint="an archive by `docker save`, podman or skopeo is needed") from error
+
+    def pull(
+        self, name: str, *, platform: str = "", insecure: Sequence[str] = (), progress: Progress | None = None
+    ) -> PulledImage:
+        """Bring in an image from its registry; see image/pull.py. `insecure` are registries that may do without TLS."""
+        from . import distribution  # cold: HTTP and TLS cost a start 100 ms
+
+        return distribution.pull(self.layout, name, platform=platform, insecure=insecure, progress=progress)
+
+    def list_tags(self, name: str, *, insecure: Sequence[str] = ()) -> Iterator[str]:
+        """Yield the familiar name of every tag that a repository has at its registry."""
+        from . import distribution  # cold
+
+        return distribution.list_tags(name, insecure=insecure)
 
     def commit(
         self, upper_dir: str, name: str = "", *, manifest_digest: str, base: str = "", author: str = "", message: str = "",

@@ -15,6 +15,7 @@ def run(context: Context) -> int:
         from ..terminal import console_size
 
         options["console_size"] = console_size()
+    context.engine.images.open_progress = context.open_progress
     if "cidfile" in arguments.given:
         from ..cidfile import open_cidfile  # cold
 

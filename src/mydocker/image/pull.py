@@ -1,0 +1,394 @@
+"""`pull`: an image from a registry.
+
+    name -> servers (mirrors first) -> manifest or index -> manifest for the platform -> config -> layers in parallel
+         -> `publish` (the name appears last, all at once)
+
+Every document and blob is verified by digest, and bounded, before it means anything. A layer is downloaded,
+inflated, hashed and unpacked at the same time, by three threads. Killed anywhere, a pull leaves nothing with a
+name but whole layers, which the next pull takes or any removal sweeps.
+"""
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+from mydocker.base import jsontext
+from mydocker.base.errors import Corrupt, MydockerError, NotFound, Unsupported
+from mydocker.base.record import Record
+from mydocker.base.trace import point
+from mydocker.oci import image_spec, media_types, platform
+from mydocker.oci.digest import chain_ids, digest_of
+from mydocker.registry.transfer import BlobReader
+from mydocker.storage import blobs
+from mydocker.storage.ingest import Ingested, ingest, read_file
+from mydocker.storage.pipeline import ChunkQueue
+
+from . import index
+from .progress import DONE, KEPT, MOVING, Transfer
+from .publish import NewImage, Staging, Vanished
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from mydocker.base.paths import Layout
+    from mydocker.oci.image_spec import Descriptor, Manifest, Platform
+    from mydocker.oci.reference import Reference
+    from mydocker.registry.client import Document, Repository
+
+    from .progress import Progress
+
+#: Docker's and podman's number of layers at a time is 3 and 6.
+PARALLEL = 4
+_ATTEMPTS = 3
+_IMAGE_CONFIGS = (media_types.MEDIA_CONFIG, media_types.DOCKER_CONFIG)
+
+
+class PulledImage(Record):
+    """What a pull brought: `digest` is what the name means at the registry (of an index, if it is one)."""
+
+    reference: str
+    canonical: str
+    digest: str
+    id: str
+    manifest_digest: str
+    is_new: bool
+
+
+class RemoteImage(Record):
+    """An image at a registry, judged, with nothing taken in yet."""
+
+    digest: str
+    manifest: Document
+    config: bytes
+    layers: tuple[RemoteLayer, ...]
+
+
+class RemoteLayer(Record):
+    """One layer: its blob, and what it must inflate to."""
+
+    descriptor: Descriptor
+    diff_id: str
+    chain_id: str
+
+
+def pull(
+    layout: Layout, reference: Reference, repositories: Sequence[Repository], progress: Progress, wanted: Platform | None = None
+) -> PulledImage:
+    """Pull what `reference` (with tag or digest) means, for a platform, this machine's by default.
+
+    `repositories` are the servers to ask, in order. Raises NotFound, Denied, Corrupt, Unsupported, Unavailable.
+    """
+    layout.ensure()
+    blobs.ensure_layout(layout)
+    image, used = _plan_at_first(reference, repositories, wanted)
+    for attempt in range(_ATTEMPTS):
+        try:
+            is_new = _Intake(layout, used, progress).take(reference, image)
+            break
+        except Vanished:
+            # An rmi removed what we had counted on: take it from the registry again.
+            if attempt == _ATTEMPTS - 1:
+                raise
+    return PulledImage(
+        reference=reference.familiar, canonical=reference.canonical, digest=image.digest, id=digest_of(image.config),
+        manifest_digest=image.manifest.digest, is_new=is_new,
+    )
+
+
+def _plan_at_first(
+    reference: Reference, repositories: Sequence[Repository], wanted: Platform | None
+) -> tuple[RemoteImage, Sequence[Repository]]:
+    """Plan the image at the first server that has it; returns it and the servers from there on."""
+    for position, repository in enumerate(repositories):
+        try:
+            return plan(repository, reference.digest or reference.tag, wanted), repositories[position:]
+        except MydockerError:
+            if position == len(repositories) - 1:
+                raise
+    raise AssertionError("no server")
+
+
+# --- what is there --------------------------------------------------------------------------------------
+
+
+def plan(repository: Repository, name: str, wanted: Platform | None) -> RemoteImage:
+    """Return the image of a tag or digest for a platform, its documents fetched and judged."""
+    top = repository.fetch_manifest(name)
+    kind = judged_kind(top)
+    manifest = top
+    if kind in media_types.INDEX_TYPES:
+        chosen = _choose(top, kind, wanted, repository.shown)
+        manifest = repository.fetch_manifest(chosen["digest"])
+        kind = judged_kind(manifest)
+        if kind != chosen["mediaType"]:
+            raise Corrupt(f"manifest {manifest.digest}: its index says it is {chosen['mediaType'][:80]!r}, it is {kind!r}")
+    what = f"manifest {manifest.digest}"
+    document = image_spec.check_manifest(jsontext.loads(manifest.data, source=what), media_type=kind, what=what)
+    config = _fetch_config(repository, document, wanted, what)
+    diff_ids = image_spec.diff_ids_of(jsontext.loads(config), what=what)
+    if len(diff_ids) != len(document["layers"]):
+        raise Corrupt(f"{what}: {len(diff_ids)} diff ids for {len(document['layers'])} layers")
+    layers = tuple(
+        RemoteLayer(descriptor=descriptor, diff_id=diff_id, chain_id=chain_id)
+        for descriptor, diff_id, chain_id in zip(document["layers"], diff_ids, chain_ids(diff_ids), strict=True)
+    )
+    return RemoteImage(digest=top.digest, manifest=manifest.replace(media_type=kind), config=config, layers=layers)
+
+
+def judged_kind(document: Document) -> str:
+    """Return the media type of a manifest or index; server and document must not disagree (CVE-2021-41190).
+
+    Raises Corrupt, Unsupported.
+    """
+    what = f"manifest {document.digest}"
+    content = jsontext.loads(document.data, source=what)
+    if not isinstance(content, dict):
+        raise Corrupt(f"{what}: not an object")
+    if content.get("schemaVersion") == 1 or document.media_type in media_types.SCHEMA_1_TYPES:
+        raise Unsupported(f"{what}: image manifest schema 1", hint="push it again with a Docker of this decade")
+    known = (*media_types.MANIFEST_TYPES, *media_types.INDEX_TYPES)
+    inner = content.get("mediaType", "")
+    if inner and document.media_type in known and inner != document.media_type:
+        raise Corrupt(f"{what}: it says it is {str(inner)[:80]!r}, the registry that it is {document.media_type!r}")
+    kind = document.media_type if document.media_type in known else inner
+    if kind not in known:
+        raise Unsupported(f"{what}: neither an image nor an index, but {str(kind or document.media_type)[:80]!r}")
+    if kind in media_types.INDEX_TYPES:
+        image_spec.check_index(content, what=what)
+    return str(kind)
+
+
+def _choose(top: Document, kind: str, wanted: Platform | None, name: str) -> Descriptor:
+    what = f"{'index' if kind == media_types.MEDIA_INDEX else 'manifest list'} {top.digest}"
+    entries = image_spec.check_index(jsontext.loads(top.data, source=what), what=what)["manifests"]
+    chosen = platform.choose([entry for entry in entries if entry["mediaType"] in media_types.MANIFEST_TYPES], wanted)
+    if chosen is None:
+        there = sorted({platform.shown(entry["platform"]) for entry in entries if "platform" in entry} - {"unknown/unknown"})
+        raise NotFound(
+            f"{name} has no image for {platform.shown(wanted or platform.host())}",
+            hint=f"it has {', '.join(there[:20])}" if there else "")
+    return chosen
+
+
+def _fetch_config(repository: Repository, document: Manifest, wanted: Platform | None, what: str) -> bytes:
+    descriptor = document["config"]
+    if descriptor["mediaType"] not in _IMAGE_CONFIGS:
+        raise Unsupported(f"{what}: no container image, but {descriptor['mediaType'][:80]!r}")
+    data = fetch_small(repository, descriptor)
+    config = image_spec.check_config(jsontext.loads(data, source=what), what=f"config {descriptor['digest']}")
+    is_other = wanted is not None and "architecture" in config and not platform.fit(
+        {"os": config.get("os", "linux"), "architecture": config["architecture"]}, wanted)
+    if is_other and wanted is not None:
+        raise NotFound(
+            f"{repository.shown} has no image for {platform.shown(wanted)}", hint=f"it is for {config['architecture']}")
+    return data
+
+
+def fetch_small(repository: Repository, descriptor: Descriptor) -> bytes:
+    """Return a short blob, verified. Raises NotFound, Corrupt, ..."""
+    if descriptor["size"] > image_spec.MAX_DOCUMENT_BYTES:
+        raise Corrupt(f"blob {descriptor['digest']}: {descriptor['size']} bytes are no document")
+    reader = BlobReader([repository], descriptor["digest"], descriptor["size"])
+    data = b"".join(iter(reader.read, b""))
+    blobs.check(data, descriptor["digest"])
+    return data
+
+
+# --- taking it in ---------------------------------------------------------------------------------------
+
+
+class _Job(Record):
+    """One layer to take in: what of it is missing, and how far it is."""
+
+    layer: RemoteLayer
+    needs_blob: bool
+    needs_layer: bool
+    transfer: Transfer
+
+
+class _Intake:
+    """The way of one image from the registry into the store."""
+
+    def __init__(self, layout: Layout, repositories: Sequence[Repository], progress: Progress) -> None:
+        self._layout = layout
+        self._repositories = repositories
+        self._progress = progress
+        self._failures: list[BaseException] = []
+        self._feeds: list[_Feed] = []
+
+    def take(self, reference: Reference, image: RemoteImage) -> bool:
+        """Take in what is missing and publish; tells whether anything changed. Raises Vanished and what pull raises."""
+        descriptor: Descriptor = {
+            "mediaType": image.manifest.media_type, "digest": image.manifest.digest, "size": len(image.manifest.data),
+        }
+        if image.digest != image.manifest.digest:
+            descriptor["annotations"] = {index.PULLED: image.digest}
+        is_named = any(
+            index.name_of(entry) == reference.canonical and entry["digest"] == descriptor["digest"]
+            for entry in index.load(self._layout)
+        )
+        with Staging(self._layout) as staging:
+            jobs = self._plan_jobs(image, staging)
+            todo = [job for job in jobs if job.needs_blob or job.needs_layer]
+            self._progress.begin(reference.familiar, [job.transfer for job in jobs])
+            try:
+                for job, ingested in self._run(todo):
+                    staging.add_layer(job.layer.chain_id, ingested)
+            finally:
+                self._progress.end()
+            staging.add_document(image.config)
+            staging.add_document(image.manifest.data)
+            point("image pulled")
+            staging.publish([NewImage(
+                descriptor=descriptor, references=(reference.canonical,), diff_ids=tuple(layer.diff_id for layer in image.layers),
+                needs=tuple(layer.descriptor["digest"] for layer in image.layers),
+            )])
+        return bool(todo) or not is_named
+
+    def _plan_jobs(self, image: RemoteImage, staging: Staging) -> list[_Job]:
+        jobs: list[_Job] = []
+        coming: set[str] = set()
+        for layer in image.layers:
+            digest = layer.descriptor["digest"]
+            has_layer = self._hold(layer.chain_id, staging)
+            has_blob = digest in coming or blobs.is_there(self._layout, digest)
+            coming.add(digest)
+            transfer = Transfer(digest, layer.descriptor["size"])
+            if has_layer and has_blob:
+                transfer.state = KEPT
+            jobs.append(_Job(layer=layer, needs_blob=not has_blob, needs_layer=not has_layer, transfer=transfer))
+        return jobs
+
+    def _hold(self, chain_id: str, staging: Staging) -> bool:
+        """Lock an unpacked layer that is there already; tells whether it is."""
+        try:
+            staging.held.add(self._layout, chain_id)
+        except NotFound:
+            return False
+        return True
+
+    def _run(self, todo: list[_Job]) -> list[tuple[_Job, Ingested]]:
+        """Take in each layer, several at a time. After a failure the others stop and what was taken in is let go."""
+        waiting = list(reversed(todo))
+        done: list[tuple[_Job, Ingested]] = []
+
+        def work() -> None:
+            # list.pop and list.append are atomic; a failure ends the others.
+            while waiting and not self._failures:
+                try:
+                    job = waiting.pop()
+                except IndexError:
+                    return
+                try:
+                    done.append((job, self._take_layer(job)))
+                except BaseException as error:
+                    self._fail(error)
+
+        threads = [
+            threading.Thread(target=work, name="mydocker-pull", daemon=True) for _ in range(min(len(todo), PARALLEL))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:  # the user's ctrl-C: the workers must not go on meanwhile
+            self._fail(error)
+            for thread in threads:
+                thread.join()
+        if self._failures:
+            for _, ingested in done:
+                ingested.discard()
+            raise self._failures[0]
+        return done
+
+    def _fail(self, error: BaseException) -> None:
+        self._failures.append(error)
+        for feed in list(self._feeds):
+            feed.stop()
+
+    def _take_layer(self, job: _Job) -> Ingested:
+        digest = job.layer.descriptor["digest"]
+        job.transfer.state = MOVING
+        self._progress.note(job.transfer)
+        if not job.needs_blob and blobs.is_there(self._layout, digest):
+            ingested = self._unpack_stored(job)
+        else:
+            feed = _Feed(BlobReader(self._repositories, digest, job.layer.descriptor["size"]), job.transfer)
+            self._feeds.append(feed)
+            if self._failures:
+                feed.stop()  # it came too late to be stopped with the others
+            try:
+                ingested = self._ingest(job, feed.read)
+            finally:
+                feed.close()
+        job.transfer.state = DONE
+        self._progress.note(job.transfer)
+        point("layer pulled")
+        return ingested
+
+    def _unpack_stored(self, job: _Job) -> Ingested:
+        """Unpack a layer whose blob is there already: nothing is downloaded."""
+        fd = os.open(blobs.path(self._layout, job.layer.descriptor["digest"]), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return self._ingest(job, read_file(fd))
+        finally:
+            os.close(fd)
+
+    def _ingest(self, job: _Job, read: Callable[[], bytes]) -> Ingested:
+        return ingest(
+            self._layout, read, keep_blob=job.needs_blob, unpack=job.needs_layer, digest=job.layer.descriptor["digest"],
+            diff_id=job.layer.diff_id,
+        )
+
+
+class _Feed:
+    """A thread that downloads ahead of whoever inflates; its queue is bounded."""
+
+    def __init__(self, reader: BlobReader, transfer: Transfer) -> None:
+        self._reader = reader
+        self._transfer = transfer
+        self._queue = ChunkQueue()
+        self._wall_s = time.monotonic()
+        self._cpu_s = time.thread_time()
+        self._thread = threading.Thread(target=self._download, name="mydocker-download", daemon=True)
+        self._thread.start()
+
+    def _download(self) -> None:
+        failure: BaseException | None = None
+        try:
+            while data := self._reader.read():
+                self._transfer.done = self._reader.position
+                self._transfer.network_s = self._reader.network_s
+                if not self._queue.put(data):
+                    break
+        except BaseException as error:
+            failure = error
+        finally:
+            self._reader.close()
+            self._queue.finish(failure)
+
+    def read(self) -> bytes:
+        """Return the next bytes, b"" at the end; raises what the download raised.
+
+        What the caller did since the last call was computing, as far as it used the processor, and else waiting
+        for the disk.
+        """
+        wall_s, cpu_s = time.monotonic(), time.thread_time()
+        self._transfer.cpu_s += cpu_s - self._cpu_s
+        self._transfer.disk_s += max(0.0, (wall_s - self._wall_s) - (cpu_s - self._cpu_s))
+        data = self._queue.get()
+        self._wall_s, self._cpu_s = time.monotonic(), time.thread_time()
+        return data
+
+    def stop(self) -> None:
+        """Break the download off, from any thread: its next read fails."""
+        self._reader.stop()
+
+    def close(self) -> None:
+        """End the download, if it still goes on, and its thread."""
+        self.stop()
+        self._queue.abandon()
+        self._thread.join()

@@ -1,0 +1,148 @@
+"""`pull` from a real docker-registry, and `run` of what is not here."""
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import zstandard
+from harness import Mydocker
+from image_rig import digest, image_config, member, tar
+from registry_rig import PROGRAM, Registry, descriptor, new_image
+
+from mydocker.oci import media_types
+
+pytestmark = [
+    pytest.mark.needs("root", "overlay"),
+    pytest.mark.skipif(not os.path.exists(PROGRAM), reason="docker-registry is not there: make test brings it"),
+]
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Registry]:
+    """A registry without TLS and passwords."""
+    directory = tempfile.mkdtemp(prefix="mydocker-registry-")
+    found = Registry(directory)
+    yield found
+    found.close()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="module")
+def busybox_tar_bytes(busybox_tar: str) -> bytes:
+    with open(busybox_tar, "rb") as file:
+        return file.read()
+
+
+def test_tag_is_pulled_and_run(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
+    manifest = registry.put_image("library/app", "1", busybox_tar_bytes, tar(member("greeting", b"hello")))
+    name = f"{registry.host}/library/app:1"
+    out = mydocker("pull", name).out
+    assert f"Digest: {manifest}" in out and f"Status: Downloaded newer image for {name}" in out and out.endswith(f"{name}\n")
+    assert mydocker("run", "--rm", name, "cat", "/greeting").out == "hello"
+    assert f"Status: Image is up to date for {name}" in mydocker("pull", name).out
+    assert mydocker("pull", "-q", name).out == f"{name}\n"
+    mydocker("rmi", name)
+    assert os.listdir(f"{mydocker.root}/trash") == []
+
+
+def test_what_is_there_already_is_not_downloaded_again(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
+    registry.put_image("again", "1", busybox_tar_bytes)
+    registry.put_image("again", "2", busybox_tar_bytes, tar(member("more", b"x" * 1000)))
+    mydocker("pull", f"{registry.host}/again:1")
+    before = len(registry.requests())
+    assert "Already exists" in mydocker("pull", f"{registry.host}/again:2").out
+    asked = [line for line in registry.requests()[before:] if "/blobs/" in line]
+    assert len(asked) == 2, asked  # the config and the one new layer
+
+
+def test_digest_says_it_all(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
+    found = registry.put_image("by/digest", "1", busybox_tar_bytes)
+    registry.put_image("by/digest", "2", busybox_tar_bytes, created="2025-01-01T00:00:00Z")
+    name = f"{registry.host}/by/digest@{found}"
+    assert f"Digest: {found}" in mydocker("pull", f"{registry.host}/by/digest:2@{found}").out
+    assert mydocker("run", "--rm", "--pull", "never", name, "echo", "ran").out == "ran\n"
+    wrong = f"{registry.host}/by/digest@sha256:{'0' * 64}"
+    assert "has no such thing" in mydocker("pull", wrong, code=125).one_error_line()
+
+
+@pytest.mark.parametrize("compress", [zstandard.ZstdCompressor(3).compress, bytes], ids=["zstd", "uncompressed"])
+def test_layers_may_be_compressed_otherwise_or_not(
+    mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes, compress: Callable[[bytes], bytes]
+) -> None:
+    registry.put_image("layers", "1", busybox_tar_bytes, compress=compress)
+    assert mydocker("run", "--rm", f"{registry.host}/layers:1", "echo", "ran").out == "ran\n"
+
+
+@pytest.mark.parametrize("kind", [media_types.MEDIA_INDEX, media_types.DOCKER_INDEX])
+def test_index_gives_the_image_of_the_platform(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes, kind: str) -> None:
+    def put(architecture: str, **more: Any) -> dict[str, Any]:
+        layers = (busybox_tar_bytes, tar(member("which", architecture.encode())))
+        manifest, blobs = new_image(*layers, architecture=architecture)
+        for data in blobs:
+            registry.put_blob("many", data)
+        registry.put_manifest("many", digest(json.dumps(manifest).encode()), manifest)
+        platform = {"os": "linux", "architecture": architecture}
+        return descriptor(json.dumps(manifest).encode(), media_types.MEDIA_MANIFEST, platform=platform, **more)
+
+    attestation = put("unknown", annotations={"vnd.docker.reference.type": "attestation-manifest"})
+    entries = [attestation, put("s390x"), put("amd64")]
+    index = registry.put_manifest("many", "1", {"schemaVersion": 2, "mediaType": kind, "manifests": entries})
+    name = f"{registry.host}/many:1"
+    assert f"Digest: {index}" in mydocker("pull", name).out
+    assert mydocker("run", "--rm", name, "cat", "/which").out == "amd64"
+    mydocker("pull", "--platform", "linux/s390x", name)
+    assert json.loads(mydocker("inspect", "--type=image", name).out)
+    assert mydocker("run", "--rm", "--platform", "amd64", name, "cat", "/which").out == "amd64"
+    error = mydocker("pull", "--platform", "linux/riscv64", name, code=125).one_error_line()
+    assert "no image for linux/riscv64" in error and "linux/amd64, linux/s390x" in error
+    by_digest = f"{registry.host}/many@{index}"
+    assert mydocker("run", "--rm", by_digest, "cat", "/which").out == "amd64"
+
+
+def test_all_tags_come_in(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
+    for tag in ("a", "b", "c"):
+        registry.put_image("tags", tag, busybox_tar_bytes, created=f"2025-01-0{ord(tag) - 96}T00:00:00Z")
+    mydocker("pull", "--all-tags", f"{registry.host}/tags")
+    listed = mydocker("images", "--format", "{{.Repository}}:{{.Tag}}").out
+    assert all(f"{registry.host}/tags:{tag}" in listed for tag in "abc")
+    assert "a tag cannot be given" in mydocker("pull", "-a", f"{registry.host}/tags:a", code=125).one_error_line()
+
+
+def test_run_and_create_pull_as_they_are_told(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
+    name = f"{registry.host}/told:latest"
+    old, new = (tar(member("version", text)) for text in (b"old", b"new"))
+    registry.put_image("told", "latest", busybox_tar_bytes, old)
+    assert "no image" in mydocker("run", "--pull", "never", name, "true", code=125).one_error_line()
+    done = mydocker("run", "--rm", name, "cat", "/version")
+    assert done.out == "old" and "Unable to find image" in done.err and "Pull complete" in done.err
+    registry.put_image("told", "latest", busybox_tar_bytes, new)
+    assert mydocker("run", "--rm", name, "cat", "/version").out == "old"
+    assert mydocker("run", "--rm", "--pull=always", name, "cat", "/version").out == "new"
+    identity = mydocker("create", "--pull=always", name, "true").out.strip()
+    mydocker("rm", identity)
+
+
+def test_what_no_registry_has_is_one_clear_error(mydocker: Mydocker, registry: Registry) -> None:
+    assert "has no such thing" in mydocker("pull", f"{registry.host}/nothing:1", code=125).one_error_line().split("\n")[-1]
+    done = mydocker("run", f"{registry.host}/nothing:1", "true", code=125)
+    assert "no image" in done.err and "cannot be pulled" in done.err
+    gone = mydocker("pull", "127.0.0.1:1/gone:1", code=125).err
+    assert "connection refused" in gone
+    assert "cannot be resolved" in mydocker("pull", "registry.invalid/a:1", code=125).err
+
+
+def test_schema_1_artifacts_and_foreign_layers_are_refused_by_name(mydocker: Mydocker, registry: Registry) -> None:
+    layer = tar(member("x"))
+    manifest, blobs = new_image(layer)
+    for data in blobs:
+        registry.put_blob("odd", data)
+    registry.put_blob("odd", b"{}")
+    chart = {**manifest, "config": descriptor(b"{}", "application/vnd.cncf.helm.config.v1+json")}
+    registry.put_manifest("odd", "chart", chart)
+    assert "no container image, but 'application/vnd.cncf.helm" in mydocker("pull", f"{registry.host}/odd:chart", code=125).err
+    assert image_config(layer)
