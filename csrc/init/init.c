@@ -508,10 +508,10 @@ static long wait_for_hook(long pid, uint32_t timeout_ms, int *status) {
     return late ? late : result < 0 ? result : 0;
 }
 
-static void fail_hook(const struct stage *stage, const char *path, long error, int status) {
+static void fail_hook(const struct stage *stage, uint32_t index, const char *path, long error, int status) {
     char text[PATH_BYTES + 64 + OUTPUT_BYTES];
     char *const end = text + sizeof text - OUTPUT_BYTES - 1;
-    char *at = append(text, end, path);
+    char *at = append(append(append_number(text, end, index), end, ": "), end, path);
     if (!error) {
         at = append(at, end, status & 0x7f ? ": killed by signal " : ": exit status ");
         at = append_number(at, end, status & 0x7f ? status & 0x7f : status >> 8 & 0xff);
@@ -523,7 +523,7 @@ static void fail_hook(const struct stage *stage, const char *path, long error, i
         }
     }
     *at = 0;
-    fail(stage, error == -ETIMEDOUT ? "Timeout" : "RuntimeFailed", error, "error running startContainer hook: ", text);
+    fail(stage, error == -ETIMEDOUT ? "Timeout" : "RuntimeFailed", error, "error running startContainer hook #", text);
 }
 
 // Inside, with no more rights than the command has: a hook is the image's own program here.
@@ -541,7 +541,7 @@ static void run_start_hooks(const struct stage *stage) {
         check(stage, pid, "fork for a startContainer hook");
         long error = wait_for_hook(pid, hook->timeout_ms, &status);
         if (error || status)
-            fail_hook(stage, path, error, status);
+            fail_hook(stage, i, path, error, status);
     }
 }
 

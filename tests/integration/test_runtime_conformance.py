@@ -383,3 +383,34 @@ def test_recursive_attributes_are_those_of_a_new_file_system_too(runtime: Runtim
     mounts = [{"destination": "/proc", "type": "proc"}, {"destination": "/x", "type": "tmpfs", "source": "tmpfs", "options": ["rro", "rnoexec"]}]
     bundle = runtime.bundle("grep", " /x ", "/proc/self/mountinfo", mounts=mounts)
     assert {"ro", "noexec"} <= set(runtime("run", "--bundle", bundle, "conformance-rro").stdout.split()[5].split(","))
+
+
+@pytest.mark.parametrize("word", ["", "shared"])
+def test_a_mount_that_is_shared_inside_stays_so(runtime: Runtime, word: str) -> None:
+    source = f"{runtime.directory}/source"
+    os.mkdir(source)
+    mounts = [{"destination": "/proc", "type": "proc"}, {"destination": "/x", "source": source, "options": ["bind", "shared"]}]
+    bundle = runtime.bundle("grep", " /x ", "/proc/self/mountinfo", mounts=mounts, linux={"rootfsPropagation": word} if word else {})
+    assert runtime("run", "--bundle", bundle, "conformance-shared").stdout.split()[6].startswith("shared:")
+    with open("/proc/self/mountinfo") as stream:
+        assert runtime.directory not in stream.read()
+
+
+def test_one_word_on_access_times_takes_back_all_others(runtime: Runtime) -> None:
+    source = f"{runtime.directory}/source"
+    os.mkdir(source)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noatime", "tmpfs", source], check=True)
+    try:
+        mounts = [{"destination": "/proc", "type": "proc"}, {"destination": "/x", "source": source, "options": ["bind", "nodiratime"]}]
+        bundle = runtime.bundle("grep", " /x ", "/proc/self/mountinfo", mounts=mounts)
+        assert set(runtime("run", "--bundle", bundle, "conformance-times").stdout.split()[5].split(",")) == {"rw", "nodiratime", "relatime"}
+    finally:
+        subprocess.run(["umount", source], check=True)
+
+
+def test_what_was_mounted_before_is_mapped_as_well(runtime: Runtime) -> None:
+    rootfs, mappings = f"{runtime.directory}/rootfs", [{"containerID": 0, "hostID": 1000, "size": 10}]
+    mounts = [{"destination": "/proc", "type": "proc"}, {"destination": "/first", "type": "tmpfs", "source": "tmpfs"},
+              {"destination": "/second", "source": f"{rootfs}/first", "options": ["bind"], "uidMappings": mappings, "gidMappings": mappings}]
+    bundle = runtime.bundle("sh", "-c", "touch /first/x; stat -c %u /second/x", mounts=mounts)
+    assert runtime("run", "--bundle", bundle, "conformance-mapped").stdout == "1000\n"

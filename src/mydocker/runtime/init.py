@@ -122,7 +122,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     set_stdio(root, process, order, credentials, channel)
     seal_root(root, spec)
     trace.point("init made root")
-    enter_root(root, order.own_namespaces)
+    enter_root(root, order.own_namespaces, shares=spec.get("linux", {}).get("rootfsPropagation") in ("shared", "rshared"))
     propagate_root(spec, order.own_namespaces)
     execute_last_stage(process, credentials, plan_last_stage(order, channel.fileno(), listener_state))
 
@@ -278,15 +278,23 @@ def seal_root(root: Rootfs, spec: Spec) -> None:
         set_attributes(root.fd, sc.MOUNT_ATTR_RDONLY, 0)
 
 
-def enter_root(root: Rootfs, own_namespaces: int) -> None:
-    """Make the new root the root, and let go of the host's (pivot_root(2), "pivot_root(".", ".")")."""
+def enter_root(root: Rootfs, own_namespaces: int, *, shares: bool) -> None:
+    """Make the new root the root, and let go of the host's (pivot_root(2), "pivot_root(".", ".")").
+
+    `shares` says that the spec wanted shared mounts, see `isolate_mounts`.
+    """
     os.fchdir(root.fd)
     if not own_namespaces & sc.CLONE_NEWNS:
         os.chroot(".")
         return
+    old_root = os.open("/", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if shares else -1
     sc.pivot_root(".", ".")
-    # Where the spec wanted shared mounts, the host's are peers: undone here, they would be undone there, too.
-    sc.mount(None, ".", None, sc.MS_SLAVE | sc.MS_REC, None)
+    if shares:
+        # The host's mounts are peers: undone here, they would be undone there, too. By its descriptor, as "." is the new root,
+        # whose mounts keep what they were made.
+        os.fchdir(old_root)
+        sc.mount(None, ".", None, sc.MS_SLAVE | sc.MS_REC, None)
+        os.close(old_root)
     # The old root now lies on top of the new one; detached, nothing leads to the host any more.
     sc.umount2(".", sc.MNT_DETACH)
     os.chdir("/")

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 
-from mydocker.base.errors import Denied, InvalidRequest, RuntimeFailed
+from mydocker.base.errors import Denied, InvalidRequest, RuntimeFailed, Unsupported
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
@@ -132,6 +132,8 @@ class BindMount(Record):
     keeps_attributes: bool = False
     inside: str = ""
     """The source as a path of the container's, which may lie on what was mounted before."""
+    userns_fd: int = -1
+    """Whose mappings such a source gets: the creator cannot map what is not there yet."""
 
     def apply(self, root: Rootfs) -> None:
         """Bind it; attributes are set on the detached copy, so there is no moment without them."""
@@ -144,20 +146,44 @@ class BindMount(Record):
         except BaseException:
             os.close(mount)
             raise
-        # Locked by another user namespace's mount (mount_namespaces(7)), attributes are not ours to forget.
-        forgotten = FORGOTTEN & ~options.set if options.explicit and not self.keeps_attributes else 0
-        set_attributes(mount, options.set, options.clear | forgotten)
+        set_attributes(mount, options.set, options.clear | self._forgotten())
         set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
         _propagate(mount, options)
         attach(mount, target)
 
 
+    def _forgotten(self) -> int:
+        """Return the attributes of the source that the bind does not keep; none where another user namespace locked them."""
+        options = self.options
+        if not options.explicit or self.keeps_attributes:
+            return 0
+        # One word on access times takes back all others (mount(2)).
+        times = sc.MOUNT_ATTR__ATIME | sc.MOUNT_ATTR_NODIRATIME
+        says_times = options.clear & sc.MOUNT_ATTR__ATIME or options.set & sc.MOUNT_ATTR_NODIRATIME
+        forgotten = FORGOTTEN | (times if says_times else 0)
+        return forgotten & ~(options.set & ~sc.MOUNT_ATTR__ATIME)
+
     def _open_inside(self, root: Rootfs) -> int:
         fd = root.open(self.inside)
         try:
-            return clone_fd(fd, recursive=self.options.recursive)
+            mount = clone_fd(fd, recursive=self.options.recursive)
         finally:
             os.close(fd)
+        if self.userns_fd >= 0:
+            map_mount(self, mount, self.userns_fd)
+        return mount
+
+
+def map_mount(bind: BindMount, fd: int, userns: int) -> None:
+    """Map the ids of a detached mount. Raises Unsupported, Denied, with the field."""
+    flags = sc.AT_EMPTY_PATH | (sc.AT_RECURSIVE if bind.options.recursive_idmap else 0)
+    try:
+        sc.mount_setattr(fd, "", flags, sc.MOUNT_ATTR_IDMAP, 0, 0, userns)
+    except OSError as error:
+        message = f"{bind.field}.uidMappings: map the ids of {bind.source}: {os.strerror(error.errno or 0)}"
+        if error.errno == errno.EPERM:
+            raise Denied(message) from error
+        raise Unsupported(message, hint="the kernel (Linux 5.12) or this file system cannot; or it is mapped already") from error
 
 
 def open_source(bind: BindMount) -> int:

@@ -8,17 +8,16 @@ Source: open_tree(2), mount_setattr(2) "ID-mapped mounts"; runtime-spec config.m
 """
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
-from mydocker.base.errors import Denied, InvalidRequest, Unsupported
+from mydocker.base.errors import InvalidRequest
 from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 
 from .devices import MakeDevices, Node, plan_node
 from .idmap import map_id, open_mapped_userns
-from .mounts import BindMount, Operation, open_source
+from .mounts import BindMount, Operation, map_mount, open_source
 from .rootfs import open_filesystem
 
 TYPE_CHECKING = False
@@ -41,11 +40,16 @@ def open_sources(operations: list[Operation], spec: Spec, namespaces: NamespaceP
         # An ordinary user opens nothing here: its rights begin in the container's user namespace.
         if mappings is None and (operation.inside or not (namespaces.all & sc.CLONE_NEWUSER and os.geteuid() == 0)):
             continue
-        fd = open_source(operation)
-        closing.callback(os.close, fd)
+        userns = -1
         if mappings is not None:
             userns = open_userns(operation.field, mappings, namespaces)
             closing.callback(os.close, userns)
+            if operation.inside:
+                result[index] = operation.replace(userns_fd=userns)
+                continue
+        fd = open_source(operation)
+        closing.callback(os.close, fd)
+        if userns >= 0:
             map_mount(operation, fd, userns)
         result[index] = operation.replace(source_fd=fd)
     return result
@@ -73,18 +77,6 @@ def open_userns(field: str, mappings: tuple[list[IdMapping], list[IdMapping]], n
     if mappings == ([], []):
         return next(os.dup(joined.fd) for joined in namespaces.joined if joined.flag == sc.CLONE_NEWUSER)
     return open_mapped_userns(*mappings, field=f"{field}.")
-
-
-def map_mount(bind: BindMount, fd: int, userns: int) -> None:
-    """Map the ids of a detached mount. Raises Unsupported, Denied, with the field."""
-    flags = sc.AT_EMPTY_PATH | (sc.AT_RECURSIVE if bind.options.recursive_idmap else 0)
-    try:
-        sc.mount_setattr(fd, "", flags, sc.MOUNT_ATTR_IDMAP, 0, 0, userns)
-    except OSError as error:
-        message = f"{bind.field}.uidMappings: map the ids of {bind.source}: {os.strerror(error.errno or 0)}"
-        if error.errno == errno.EPERM:
-            raise Denied(message) from error
-        raise Unsupported(message, hint="the kernel (Linux 5.12) or this file system cannot; or it is mapped already") from error
 
 
 def make_nodes(operations: list[Operation], spec: Spec, closing: Undo) -> list[Operation]:

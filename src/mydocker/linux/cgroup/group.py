@@ -115,7 +115,7 @@ class Cgroup:
         Raises InvalidRequest for `..`, NotFound when it is not there.
         """
         if ".." in subgroup.split("/"):
-            raise InvalidRequest(f"use cgroup {subgroup!r}: `..` components are not allowed")
+            raise InvalidRequest(f"bad sub cgroup path {subgroup!r}: `..` components are not allowed")
         suffix = "".join(f"/{part}" for part in subgroup.split("/") if part not in ("", "."))
         names = set(controllers)
         chosen = {name: directory + suffix if not names or name in names else directory for name, directory in self.v1.items()}
