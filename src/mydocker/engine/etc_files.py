@@ -147,14 +147,16 @@ def resolver_addresses(endpoints: Iterable[Endpoint]) -> list[str]:
         if endpoint.network != DEFAULT_NETWORK and endpoint.driver == BRIDGE and endpoint.gateway]
 
 
-def plan_files(layout: Layout, record: ContainerRecord, endpoints: tuple[Endpoint, ...]) -> dict[str, str]:
-    """Return the content of both files of a container on networks."""
+def plan_files(
+    layout: Layout, record: ContainerRecord, endpoints: tuple[Endpoint, ...], *, is_start: bool = True
+) -> dict[str, str]:
+    """Return the content of both files of a container on networks. Raises Conflict when it links to one that does not run."""
     config = record.config
     links: list[tuple[str, str]] = []
     if config.get("links"):
         from .links import find_links  # cold
 
-        links = find_links(layout, record, endpoints)
+        links = find_links(layout, record, endpoints, is_start=is_start)
     return {
         "hosts": plan_hosts(
             config.get("hostname") or record.id, domainname=record.isolation.get("domainname", ""), endpoints=endpoints,
@@ -165,17 +167,17 @@ def plan_files(layout: Layout, record: ContainerRecord, endpoints: tuple[Endpoin
     }
 
 
-def write_files(layout: Layout, record: ContainerRecord, endpoints: tuple[Endpoint, ...]) -> None:
-    """Write both files of a container on networks."""
+def write_files(layout: Layout, record: ContainerRecord, endpoints: tuple[Endpoint, ...], *, is_start: bool = True) -> None:
+    """Write both files of a container on networks. Raises as `plan_files`."""
     directory = layout.container(record.id)
-    for name, text in plan_files(layout, record, endpoints).items():
+    for name, text in plan_files(layout, record, endpoints, is_start=is_start).items():
         write_in_place(f"{directory}/{name}", text.encode())
 
 
 def rewrite(layout: Layout, record: ContainerRecord) -> None:
     """Have the files of a container that lives follow its record. The caller holds its lock."""
     endpoints: list[Any] = record.endpoints or []
-    write_files(layout, record, tuple(Endpoint.from_document(item) for item in endpoints))
+    write_files(layout, record, tuple(Endpoint.from_document(item) for item in endpoints), is_start=False)
 
 
 def write_in_place(path: str, content: bytes) -> None:

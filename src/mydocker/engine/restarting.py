@@ -64,6 +64,10 @@ def start(
         except BaseException:
             session.close()
             raise
+    if running.endpoints != record.endpoints:
+        from .links import follow_move  # cold: seldom does a container get another address
+
+        follow_move(store, record, running)
     return running, session
 
 
