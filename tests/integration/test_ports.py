@@ -114,6 +114,21 @@ def test_a_port_in_use_is_an_error_before_anything_is_started(mydocker: Mydocker
     mydocker("run", "--rm", "-p", f"{port}:80/udp", busybox, "true")
 
 
+@pytest.mark.parametrize("kind", ["random", "named"])
+def test_nobody_else_gets_a_port_while_the_container_lives(mydocker: Mydocker, kind: str) -> None:
+    start(mydocker, "web", "-p", "80" if kind == "random" else f"{free_port()}:80")
+    port = int(mydocker("port", "web", "80").out.rpartition(":")[2])
+    for reuse in (0, 1):
+        with socket.socket() as probe, pytest.raises(OSError, match="in use"):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+            probe.bind(("127.0.0.1", port))
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    mydocker("rm", "-f", "web")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", port))
+
+
 def test_a_port_that_lingers_in_time_wait_is_free(mydocker: Mydocker) -> None:
     with socket.socket() as server, socket.socket() as client:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mydocker.base.paths import Layout
     from mydocker.runtime.cloning import Created
 
+    from .publishing import Reservation
     from .request import ContainerConfig
     from .store import ContainerRecord
 
@@ -49,6 +50,20 @@ def networks_of(layout: Layout, config: dict[str, Any]) -> list[Network]:
 def load_network(store: NetworkStore, name: str) -> Network:
     """Return a network; the default one comes to be with the first look."""
     return store.default() if name == DEFAULT_NETWORK else store.find(name)
+
+
+def join_networks(layout: Layout, record: ContainerRecord, created: Created, reservation: Reservation | None) -> ContainerRecord:
+    """Put a container on its networks and return its record with what came of it. Raises what network/bridge.py does."""
+    from .etc_files import write_files  # cold
+
+    endpoints = connect(layout, record, created)
+    write_files(layout, record, endpoints)
+    ports = None
+    if reservation is not None:
+        from . import publishing  # cold
+
+        ports = publishing.documents(reservation.bindings, endpoints)
+    return record.replace(endpoints=documents(endpoints), ports=ports)
 
 
 def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[Endpoint, ...]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+_PORTS = frozenset(("publish", "publish_all", "expose"))
 HOST_GATEWAY = "host-gateway"
 _ALONE = ("none", "host")
 _CONTAINER = "container:"
@@ -26,13 +27,19 @@ def judge_endpoints(options: Mapping[str, Any], values: dict[str, Any]) -> None:
 
     Raises InvalidRequest.
     """
-    requests = judge_networks(options.get("network"), "network") or [EndpointRequest(network="none")]
+    # Who publishes a port wants to be on a network.
+    usual = "bridge" if options.get("publish") or options.get("publish_all") else "none"
+    requests = judge_networks(options.get("network"), "network") or [EndpointRequest(network=usual)]
     values["network"] = ",".join(request.network for request in requests)
     fixed: dict[str, Any] = {field: check(options[name], name) for name, (field, check) in _FIXED.items() if name in options}
     for name, (field, judge_value) in _NAMES.items():
         if name in options:
             values[field] = judge_value(options[name], name)
     mode = requests[0].network
+    if not _PORTS.isdisjoint(options):
+        from .ports import judge_ports  # cold
+
+        judge_ports(options, values)
     if _is_alone(mode):
         _refuse_without_network(mode, fixed, values)
         return

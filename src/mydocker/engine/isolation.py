@@ -16,7 +16,7 @@ from mydocker.oci import platform
 from mydocker.runtime.plan import OWN_PROGRAM
 
 from .mounts import judge_mounts, judge_tmpfs, pairs
-from .request import NETWORK_OPTIONS, PORT_OPTIONS, RULES, clean_path, flag, judge_labels, read_lines_file, whole_number, words
+from .request import NETWORK_OPTIONS, RULES, clean_path, flag, judge_labels, read_lines_file, whole_number, words
 from .request import text_line as text
 from .security import judge_security
 
@@ -125,7 +125,7 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
 
 def option_names() -> list[str]:
     """Return the keywords that `judge` takes."""
-    return sorted((*RULES, *NETWORK_OPTIONS, *PORT_OPTIONS, *_RULES, *_IGNORED, *_ELSEWHERE))
+    return sorted((*RULES, *NETWORK_OPTIONS, *_RULES, *_IGNORED, *_ELSEWHERE))
 
 
 def _judge_together(isolation: Isolation, values: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import errno
 import fcntl
 import os
 
-from mydocker.base import files, log
+from mydocker.base import files, log, trace
 from mydocker.base.errors import Conflict, Corrupt, InvalidRequest, NotFound, RuntimeFailed, Unavailable, Unsupported
 from mydocker.base.record import Record
 from mydocker.linux.netlink import Message, Refused, Route, add_local_route, allow_hairpin, device_index, parse_address
@@ -28,6 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
+
+    from mydocker.base.paths import Layout
+    from mydocker.base.undo import Undo
 
     from .store import ContainerRecord, Store
 
@@ -71,16 +74,23 @@ class Reservation:
             finally:
                 taken.close()
 
-    def keep(self) -> list[str]:
-        """Leave the descriptors to the program that this process executes next; return what it is to be told."""
+    def publish(self, store: Store, record: ContainerRecord, undo: Undo) -> list[str]:
+        """Let the ports in, and leave the descriptors to the monitor; return what that is to be told."""
+        undo.callback(withdraw, store, record)
+        publish(store, record)
+        trace.point("published ports")
         for fd in self.fds:
             os.set_inheritable(fd, True)
         return ["--held", str(HELD_FROM)] if self.fds else []
 
 
-def wants_ports(config: dict[str, Any]) -> bool:
-    """Tell whether a container of this configuration publishes any port."""
-    return bool(config.get("ports") or (config.get("publish_all") and config.get("exposed")))
+def reserve_ports(layout: Layout, config: dict[str, Any]) -> Reservation | None:
+    """Reserve what a container of this configuration publishes; None when with `-P` there is nothing to publish."""
+    if not config.get("ports") and not config.get("exposed"):
+        return None
+    from .connecting import networks_of  # cold
+
+    return reserve(config, networks_of(layout, config))
 
 
 def reserve(config: dict[str, Any], networks: list[Network]) -> Reservation:
@@ -204,23 +214,24 @@ def bind(protocol: str, address: str, port: int) -> _socket.socket:
     try:
         if family == _socket.AF_INET6:
             made.setsockopt(_socket.IPPROTO_IPV6, _socket.IPV6_V6ONLY, 1)
-        if kind == _socket.SOCK_STREAM:
-            # Past connections that linger in TIME_WAIT are no users of the port.
-            made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-        made.bind((address, port))
-        if kind == _socket.SOCK_STREAM:
-            _make_exclusive(made)
+        if kind == _socket.SOCK_DGRAM or not port:
+            made.bind((address, port))
+        else:
+            _bind_though_it_lingers(made, address, port)
     except OSError as error:
         made.close()
         raise _refusal(what, error) from error
     return made
 
 
-def _make_exclusive(made: _socket.socket) -> None:
-    """End the sharing that SO_REUSEADDR allows among sockets that do not listen: only listening makes the kernel forget it.
+def _bind_though_it_lingers(made: _socket.socket, address: str, port: int) -> None:
+    """Bind to a port of which past connections may be in TIME_WAIT: they are no users of it.
 
-    After shutdown(2) the port stays bound, and whoever connects is refused.
+    SO_REUSEADDR would let others share the port, too, as long as nobody listens; only listening makes the kernel forget it.
+    After shutdown(2) the port stays bound (one that the kernel chose would not) and whoever connects is refused.
     """
+    made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+    made.bind((address, port))
     made.listen(1)
     made.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 0)
     made.shutdown(_socket.SHUT_RDWR)

@@ -32,9 +32,9 @@ _MAX_CPUS = 8192  # the kernel's own largest (NR_CPUS)
 DEFAULT_LOG_SIZE = 10_000_000
 DEFAULT_LOG_FILES = 3
 NETWORK_OPTIONS = frozenset((
-    "network", "ip", "ip6", "mac_address", "network_alias", "dns", "dns_search", "dns_option", "add_host", "link",
+    "network", "ip", "ip6", "mac_address", "network_alias", "dns", "dns_search", "dns_option", "add_host", "link", "publish",
+    "publish_all", "expose",
 ))
-PORT_OPTIONS = ("publish", "publish_all", "expose")
 
 
 class Volume(Record):
@@ -119,15 +119,11 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
     environment: list[str] = []
     rare: dict[str, Any] = {"runtime": os.environ["MYDOCKER_RUNTIME"]} if os.environ.get("MYDOCKER_RUNTIME") else {}
     on_network: dict[str, Any] = {}
-    on_ports: dict[str, Any] = {}
     for name, value in options.items():
         if value is None or name in ("detach", "env", "env_file"):
             continue
         if name in NETWORK_OPTIONS:
             on_network[name] = value
-            continue
-        if name in PORT_OPTIONS:
-            on_ports[name] = value
             continue
         rule = RULES.get(name)
         if rule is None:
@@ -141,13 +137,7 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
     values["env"] = tuple(environment)
     _judge_log(options.get("log_opt"), values)
     values.pop("log_opt", None)
-    if (on_ports.get("publish") or on_ports.get("publish_all")) and "network" not in on_network:
-        on_network["network"] = "bridge"
     _judge_network(on_network, values)
-    if on_ports:
-        from .ports import judge_ports  # cold: most containers publish nothing
-
-        judge_ports(on_ports, values)
     if rare or values["network"].startswith("container:"):
         from .isolation import judge_isolation  # cold: most containers ask for none of it
 

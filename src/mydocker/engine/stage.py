@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
     from mydocker.oci.runtime_spec import Mount, Spec
 
-    from .publishing import Reservation
-
     class Runtime(Protocol):
         """What turns a spec into a container: our own runtime, or another (`--runtime`).
 
@@ -109,8 +107,12 @@ def _make_container(order: ContainerStage) -> NoReturn:
     listener = _listen(directory_fd)
     trace.point("listening")
     with Undo() as undo:
-        # A port in use is told before there is anything to start.
-        reservation = reserve_ports(order)
+        reservation = None
+        if config.get("ports") or config.get("publish_all"):
+            from .publishing import reserve_ports  # cold
+
+            # A port in use is told before there is anything to start.
+            reservation = reserve_ports(order.store.layout, config)
         runtime = choose_runtime(
             config.get("runtime", ""), directory, record.id, order.store.layout.seccomp, network_fd=order.network_fd)
         created = runtime.create(
@@ -120,7 +122,9 @@ def _make_container(order: ContainerStage) -> NoReturn:
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         trace.point("cloned init")
         if config.get("endpoints"):
-            record = connect_networks(order, record, created, reservation)
+            from .connecting import join_networks  # cold
+
+            record = join_networks(order.store.layout, record, created, reservation)
         # Written before it is true: the journal entry, which the monitor removes at READY, says so until then.
         # Fails when an impatient client has discarded the directory meanwhile: then nothing may remain.
         record = record.replace(
@@ -134,12 +138,7 @@ def _make_container(order: ContainerStage) -> NoReturn:
             *(["--start"] if order.start else []),
         ]
         if reservation is not None:
-            from . import publishing  # cold
-
-            undo.callback(publishing.withdraw, order.store, record)
-            publishing.publish(order.store, record)
-            trace.point("published ports")
-            arguments += reservation.keep()
+            arguments += reservation.publish(order.store, record, undo)
         if order.journal_fd >= 0:
             journal_dir_fd = os.open(order.store.layout.creating, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             # From here on the container's lock alone keeps a sweep away; the monitor holds it until the entry is gone.
@@ -147,34 +146,6 @@ def _make_container(order: ContainerStage) -> NoReturn:
         execute_monitor(
             created, directory_fd, record.id, outside, order.client, order.client_flags, arguments,
             _clean_up_argv(order.store, record.id))
-
-
-def reserve_ports(order: ContainerStage) -> Reservation | None:
-    """Reserve the ports that the container publishes; None when it publishes none. Raises Conflict, ..."""
-    config = order.record.config
-    if not config.get("ports") and not config.get("publish_all"):
-        return None
-    from . import connecting, publishing  # cold
-
-    if not publishing.wants_ports(config):
-        return None
-    return publishing.reserve(config, connecting.networks_of(order.store.layout, config))
-
-
-def connect_networks(
-    order: ContainerStage, record: ContainerRecord, created: Created, reservation: Reservation | None,
-) -> ContainerRecord:
-    """Put the container on its networks; return its record with what came of it."""
-    from . import connecting, etc_files  # cold
-
-    endpoints = connecting.connect(order.store.layout, record, created)
-    etc_files.write_files(order.store.layout, record, endpoints)
-    record = record.replace(endpoints=connecting.documents(endpoints), ports=None)
-    if reservation is None:
-        return record
-    from . import publishing  # cold
-
-    return record.replace(ports=publishing.documents(reservation.bindings, endpoints))
 
 
 def join_namespaces(order: ContainerStage) -> Spec:
