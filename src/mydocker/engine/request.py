@@ -149,7 +149,7 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
 
 def _judge_network(options: dict[str, Any], values: dict[str, Any]) -> None:
     mode = options.get("network", "none")
-    if len(options) <= 1 and mode in ("none", "host", ["none"], ["host"]):
+    if options.keys() <= {"network"} and mode in ("none", "host", ["none"], ["host"]):
         values["network"] = mode if isinstance(mode, str) else mode[0]
         return
     from .endpoints import judge_endpoints  # cold: it knows addresses
