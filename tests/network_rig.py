@@ -5,6 +5,7 @@ containers that only sleep. What a server answers is the address that it saw.
 """
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,9 +16,11 @@ from typing import Self
 import pytest
 from harness import Mydocker
 
+from mydocker.base import ids
 from mydocker.base.clock import now_ns
 from mydocker.base.paths import Layout
 from mydocker.linux import syscalls as sc
+from mydocker.linux.netlink import Route
 from mydocker.network.ipam import choose_subnet, choose_subnet6
 from mydocker.network.model import Network
 from mydocker.network.store import NetworkStore, used_subnets
@@ -132,7 +135,8 @@ class TestHost(Place):
 
     __test__ = False
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, machine: str = "") -> None:
+        self._machine = machine and f"-n {machine} "
         self.name = f"mdtest{os.getpid() % 100000}"
         super().__init__(f"/run/netns/{self.name}")
         base = number % 60 * 4
@@ -142,9 +146,10 @@ class TestHost(Place):
 
     def __enter__(self) -> Self:
         for words in (
-            f"netns add {self.name}", f"link add {self.device} type veth peer name eth0 netns {self.name}",
-            f"addr add {self.host_ip}/30 dev {self.device}", f"-6 addr add {self.host_ip6}/64 dev {self.device} nodad",
-            f"link set {self.device} up", f"-n {self.name} link set lo up", f"-n {self.name} addr add {self.ip}/30 dev eth0",
+            f"netns add {self.name}", f"{self._machine}link add {self.device} type veth peer name eth0 netns {self.name}",
+            f"{self._machine}addr add {self.host_ip}/30 dev {self.device}",
+            f"{self._machine}-6 addr add {self.host_ip6}/64 dev {self.device} nodad",
+            f"{self._machine}link set {self.device} up", f"-n {self.name} link set lo up", f"-n {self.name} addr add {self.ip}/30 dev eth0",
             f"-n {self.name} -6 addr add {self.ip6}/64 dev eth0 nodad", f"-n {self.name} link set eth0 up",
             f"-n {self.name} route add default via {self.host_ip}", f"-n {self.name} -6 route add default via {self.host_ip6}",
         ):
@@ -153,7 +158,8 @@ class TestHost(Place):
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["ip", "netns", "del", self.name], check=False)
-        subprocess.run(["ip", "link", "del", self.device], check=False, capture_output=True)
+        words = f"{self._machine}link del {self.device}".split()
+        subprocess.run(["ip", *words], check=False, capture_output=True)
 
 
 @pytest.fixture
@@ -163,11 +169,39 @@ def outside() -> Iterator[TestHost]:
         yield host
 
 
+class Machine(Place):
+    """A machine whose network is its own: no other engine's rules, its own switches. Commands of `mydocker` are run on it."""
+
+    def __init__(self) -> None:
+        self.name = f"mdmachine{os.getpid() % 100000}"
+        super().__init__(f"/run/netns/{self.name}")
+
+    def __enter__(self) -> Self:
+        subprocess.run(["ip", "netns", "add", self.name], check=True)
+        subprocess.run(["ip", "-n", self.name, "link", "set", "lo", "up"], check=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        subprocess.run(["ip", "netns", "del", self.name], check=True)
+
+    def set(self, name: str, value: str) -> None:
+        """Set a sysctl of this machine's network."""
+        self.run("sysctl", "-qw", f"{name}={value}")
+
+
+@pytest.fixture
+def machine(mydocker: Mydocker) -> Iterator[Machine]:
+    """A machine of the test's own, on which `mydocker` is run from now on."""
+    with Machine() as made:
+        plain = mydocker.argv
+        mydocker.argv = ["nsenter", f"--net={made.path}", *plain]
+        yield made
+        mydocker.destroy()
+        mydocker.argv = plain
+
+
 def make_network(mydocker: Mydocker, name: str, *, internal: bool = False, ipv6: bool = False) -> Network:
     """Enter a network with a free subnet in the test's state root."""
-    from mydocker.base import ids
-    from mydocker.linux.netlink import Route
-
     store = NetworkStore(Layout(mydocker.root))
     with Route() as route:
         subnets = [choose_subnet(used_subnets(store, route))]
@@ -187,8 +221,6 @@ def start(mydocker: Mydocker, name: str, *options: str) -> Place:
 
 def address_of(mydocker: Mydocker, name: str, number: int = 0, *, ipv6: bool = False) -> str:
     """Return a container's address on its first network."""
-    import json
-
     with open(f"{mydocker.directory_of(name)}/config.json", encoding="utf-8") as stream:
         endpoint = json.load(stream)["endpoints"][number]
     return str(endpoint["ip6" if ipv6 else "ip"])

@@ -10,5 +10,5 @@ from fixtures import (  # noqa: F401
     pytest_runtest_makereport,
     root_with_images,
 )
-from network_rig import outside  # noqa: F401
+from network_rig import machine, outside  # noqa: F401
 from runtime_rig import runtime  # noqa: F401

@@ -15,6 +15,7 @@ Hooks in the order in which a packet meets them:
 """
 from __future__ import annotations
 
+import _socket
 import os
 
 from mydocker.base import log
@@ -105,7 +106,7 @@ def build(layout: Layout, load_published: Callable[[], Iterable[Published]]) -> 
             with Tables() as tables:
                 tables.remove_table(table)
                 is_open = any(tables.has_rules(family, "filter", NEIGHBOUR_CHAIN) for family in (IPV4, IPV6))
-            if is_open and not any(name.startswith("mb") for name in os.listdir("/sys/class/net")):  # of any state root
+            if is_open and not any(name.startswith("mb") for _, name in _socket.if_nameindex()):  # of any state root
                 from .neighbours import close_forward  # cold
 
                 close_forward()
