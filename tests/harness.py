@@ -28,6 +28,8 @@ from mydocker.network.store import NetworkStore
 #: A guest without virtualization support is several times slower.
 PATIENCE = 4 if os.environ.get("MYDOCKER_TEST_GUEST") else 1
 ERROR_PREFIX = "mydocker: "
+#: A template of `images` that says nothing of ages: two lists of the same images are equal.
+IMAGES = "{{.ID}} {{.Reference}} {{.Size}}"
 
 
 def until(condition: Callable[[], object], timeout_s: float = 15, *, what: str = "") -> None:

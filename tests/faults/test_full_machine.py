@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from fault_rig import SLEEP, check_ps, remove_all, settle
-from harness import Mydocker, until
+from harness import IMAGES, Mydocker, until
 
 from mydocker.linux.cgroup.hierarchy import hierarchy
 
@@ -63,7 +63,7 @@ def test_full_disk_is_said_and_costs_nothing_that_was_there(small_disk: Mydocker
     mydocker("run", "-name", "ended", "busybox", "sh", "-c", "echo kept >/kept; echo said")
     mydocker("run", "-d", "-name", "c", "busybox", *SLEEP)
     mydocker("run", "-d", "-name", "other", "busybox", *SLEEP)
-    images = mydocker("images").out
+    images = mydocker("images", "--format", IMAGES).out
     with full(mydocker):
         for words in (["run", "-d", "-name", "new", "busybox", *SLEEP], ["run", "--rm", "busybox", "true"], ["create", "busybox", "true"]):
             no_space(mydocker(*words, code=125))
@@ -76,7 +76,7 @@ def test_full_disk_is_said_and_costs_nothing_that_was_there(small_disk: Mydocker
         until(lambda: check_ps(mydocker)["ended"] == "exited")
         no_space(mydocker("exec", "c", "true", code=125))
         assert check_ps(mydocker) == {"ended": "exited", "c": "running", "other": "running"}
-        assert mydocker("images").out == images
+        assert mydocker("images", "--format", IMAGES).out == images
         assert mydocker("logs", "ended").out.startswith("said\n")
         # What makes room works.
         mydocker("stop", "-t", "0", "c")

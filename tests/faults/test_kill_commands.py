@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from fault_rig import KILLED, SLEEP, cgroup_pids, check_ps, killed_at, remove_all, settle
-from harness import Mydocker, until
+from harness import IMAGES, Mydocker, until
 
 from mydocker import Engine
 from mydocker.base.errors import Unavailable
@@ -247,9 +247,9 @@ def test_import_killed_leaves_the_images_as_they_were(mydocker: Mydocker, busybo
     with open(f"{scratch}/file", "w", encoding="ascii") as stream:
         stream.write("content")
     subprocess.run(["tar", "cf", small, "-C", scratch, "file"], check=True)
-    images, before = mydocker("images").out, layers(mydocker)
+    images, before = mydocker("images", "--format", IMAGES).out, layers(mydocker)
     killed_at(mydocker, point, "import", small, "new")
-    assert mydocker("images").out == images
+    assert mydocker("images", "--format", IMAGES).out == images
     mydocker("import", small, "new")
     assert temporary_layers(mydocker) == []
     mydocker("rmi", "new")

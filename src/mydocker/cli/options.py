@@ -87,13 +87,21 @@ VERBS = (
     Verb("wait", "CONTAINER...", "Wait until containers end and print their exit codes", 1, -1),
     Verb("rm", "CONTAINER...", "Remove containers that are not running", 1, -1),
     Verb("port", "CONTAINER [PORT[/PROTOCOL]]", "Show where the ports of a container are published", 1, 2),
-    Verb("commit", "CONTAINER IMAGE[:TAG]", "Make an image of a container as it is now", 2, 2),
+    Verb("commit", "CONTAINER [IMAGE[:TAG]]", "Make an image of a container as it is now", 1, 2),
+    Verb("export", "CONTAINER", "Write a container's file system as a tar", 1, 1),
     Verb("inspect", "NAME...", "Show everything known about containers or images, as JSON", 1, -1),
     Verb("images", "[IMAGE]", "List images", 0, 1),
+    Verb("history", "IMAGE", "Show how an image was made", 1, 1),
     Verb("rmi", "IMAGE...", "Remove images", 1, -1),
     Verb("pull", "IMAGE[:TAG|@DIGEST]", "Bring in an image from its registry", 1, 1),
-    Verb("import", "TAR|- IMAGE[:TAG]", "Make an image of a tar of a root file system", 2, 2, module="import_"),
+    Verb("import", "TAR|- [IMAGE[:TAG]]", "Make an image of a tar of a root file system", 1, 2, module="import_"),
     Verb("load", "", "Load images from an OCI or Docker archive", 0, 0),
+    Verb("save", "IMAGE...", "Save images as an archive that docker, podman and load take", 1, -1),
+    Verb("image-prune", "", "Remove the images that have no name, or that no container uses", 0, 0, module="tidying"),
+    Verb("image-verify", "[IMAGE...]", "Check every stored byte of images against its digest", 0, -1, module="tidying"),
+    Verb("system-df", "", "Show what images and containers take on the disk", 0, 0, module="tidying"),
+    Verb("system-prune", "", "Remove ended containers, unused networks and images", 0, 0, module="tidying"),
+    Verb("gc", "", "Remove what killed commands left behind", 0, 0, module="tidying"),
     *(Verb(f"network-{word}", usage, help, least, most, module="networks") for word, usage, help, least, most in (
         ("create", "NETWORK", "Make a network", 1, 1),
         ("ls", "", "List networks", 0, 0),
@@ -190,12 +198,12 @@ OPTIONS = (
     Option("ps", "running", "", "bool", "Only running containers"),
     Option("ps", "filter", "f", "list", "Only what matches: status=, name=, id=, label=, ancestor= or exited=",
            value="KEY=VALUE"),
-    Option("ps images", "format", "", "str", "Output as table, json, or a Go template such as '{{.ID}}'",
+    Option("ps", "format", "", "str", "Output as table, json, or a Go template such as '{{.ID}}'",
            value="FORMAT", default="table"),
     Option("ps", "quiet", "q", "bool", "Only ids"),
     Option("ps", "last", "n", "int", "Only the N last created", value="N", default=-1),
     Option("ps", "latest", "l", "bool", "Only the last created"),
-    Option("ps images", "no-trunc", "", "bool", "Do not shorten columns"),
+    Option("ps", "no-trunc", "", "bool", "Do not shorten columns"),
 
     Option("logs", "follow", "f", "bool", "Go on until the container ends", lands="follow"),
     Option("logs", "tail", "n", "str", "Only the last N lines", value="N", lands="tail"),
@@ -211,27 +219,10 @@ OPTIONS = (
     Option("kill", "signal", "s", "str", "Signal to send", value="SIGNAL", lands="signal", default="KILL"),
     Option("rm", "force", "f", "bool", "Stop running containers first; no error for what does not exist"),
 
-    Option("commit", "author", "a", "str", "Author of the image", value="TEXT", lands="author"),
-    Option("commit", "message", "m", "str", "Comment of the image", value="TEXT", lands="message"),
-    Option("commit", "pause", "p", "bool", "Freeze the container meanwhile", lands="pause", default=True),
-
     Option("inspect", "format", "f", "str", "Output as json or a Go template such as '{{.Status}}'",
            value="FORMAT", default="json"),
     Option("inspect", "type", "", "str", "Look only among these: container or image", value="TYPE", default=""),
 
-    Option("images", "quiet", "q", "bool", "Only ids"),
-    Option("images", "all", "a", "bool", "Accepted for docker's sake"),
-    Option("rmi", "force", "f", "bool", "Also what containers use or what has several names; no error for what is gone"),
-    Option("import", "message", "m", "str", "Comment of the image", value="TEXT", lands="message"),
-    Option("load", "input", "i", "str", "Read the archive from a file instead of standard input",
-           value="FILE", default="-"),
-    Option("load", "quiet", "q", "bool", "Print only the names"),
-    Option("pull", "all-tags", "a", "bool", "Every tag of the repository"),
-    Option("pull", "quiet", "q", "bool", "Print only the name"),
-    Option("pull", "platform", "", "str", "Platform of the image, such as linux/arm64 (default: this machine's)",
-           value="PLATFORM", default=""),
-    Option("pull", "insecure-registry", "", "list", "Registry that may do without TLS or a good certificate",
-           value="HOST[:PORT]"),
     Option("version info", "format", "f", "str", "Output as json or a Go template", value="FORMAT", default=""),
 )
 
@@ -245,25 +236,31 @@ RARE = frozenset((
     "platform", "privileged", "pull", "runtime", "security-opt", "shm-size", "sysctl", "tmpfs", "ulimit", "userns", "uts",
 ))
 
+#: Verbs whose rows are in image_options.py.
+_IMAGE_VERBS = frozenset((
+    "commit", "export", "images", "history", "rmi", "import", "load", "pull", "save", "image-prune", "image-verify", "system-df",
+    "system-prune", "gc",
+))
+
 #: Docker's two-word spellings: group -> word -> (verb, options put before what was typed).
 GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "container": {
         **{verb: (verb, ()) for verb in (
             "run", "create", "start", "ps", "logs", "exec", "attach", "stop", "restart", "kill", "pause", "unpause",
-            "wait", "rm", "port", "commit",
+            "wait", "rm", "port", "commit", "export",
         )},
         "ls": ("ps", ()), "list": ("ps", ()), "remove": ("rm", ()), "inspect": ("inspect", ("--type=container",)),
     },
     "image": {
         "ls": ("images", ()), "list": ("images", ()), "rm": ("rmi", ()), "remove": ("rmi", ()),
-        "import": ("import", ()), "load": ("load", ()), "inspect": ("inspect", ("--type=image",)),
-        "pull": ("pull", ()),
+        **{verb: (verb, ()) for verb in ("import", "load", "save", "history", "pull")},
+        "inspect": ("inspect", ("--type=image",)), "prune": ("image-prune", ()), "verify": ("image-verify", ()),
     },
     "network": {
         **{word: (f"network-{word}", ()) for word in ("create", "ls", "inspect", "rm", "prune", "connect", "disconnect")},
         "list": ("network-ls", ()), "remove": ("network-rm", ()),
     },
-    "system": {"info": ("info", ())},
+    "system": {"info": ("info", ()), "df": ("system-df", ()), "prune": ("system-prune", ())},
 }
 
 
@@ -276,11 +273,15 @@ def find_verb(name: str) -> Verb | None:
 
 
 def options_of(verb: str) -> list[Option]:
-    """Return the rows of this table that a verb accepts; those of `network ...` have one of their own."""
+    """Return the rows that a verb accepts; verbs of networks and of images have tables of their own."""
     if verb.startswith("network-"):
         from .network_options import NETWORK_OPTIONS  # cold
 
         return [option for option in NETWORK_OPTIONS if verb in option.verbs]
+    if verb in _IMAGE_VERBS:
+        from .image_options import IMAGE_OPTIONS  # cold
+
+        return [option for option in IMAGE_OPTIONS if verb in option.verbs]
     return [option for option in OPTIONS if verb in option.verbs]
 
 

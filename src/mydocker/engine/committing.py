@@ -11,6 +11,7 @@ from .lifecycle import CREATING, PAUSED, RUNNING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from mydocker.image.store import Images
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
 
 def commit(
-    store: Store, images: Images, container_id: str, image: str, *, author: str = "", message: str = "", pause: bool = True
+    store: Store, images: Images, container_id: str, image: str, *, author: str = "", message: str = "", pause: bool = True,
+    change: Sequence[str] = (),
 ) -> str:
     """Make an image of a container; return its manifest's digest. Holds the container's lock throughout.
 
-    A running container is frozen meanwhile unless `pause` is false. Raises Conflict, InvalidRequest (name).
+    A running container is frozen meanwhile unless `pause` is false. `image` may be empty: an image
+    without a name. Raises Conflict, InvalidRequest (name, change).
     """
     images.judged_name(image)
     with store.lock(container_id), Undo() as undo:
@@ -40,7 +43,7 @@ def commit(
             trace.point("froze to commit")
         return images.commit(
             f"{store.layout.container(container_id)}/{paths.UPPER}", image, manifest_digest=record.image_id, base=record.base,
-            author=author, message=message, command=record.command, overrides=_overrides(record))
+            author=author, message=message, command=record.command, overrides=_overrides(record), change=change)
 
 
 def _overrides(record: ContainerRecord) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from .sessions import LiveSession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any, Unpack
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import Any, BinaryIO, Unpack
 
     from mydocker.monitor.logs import LogLine
 
@@ -417,8 +417,20 @@ class Container:
         session.container = self
         return session
 
-    def commit(self, image: str, *, author: str = "", message: str = "", pause: bool = True) -> str:
-        """Make an image of it as it is now; return the image's digest. Raises InvalidRequest (name)."""
+    def commit(
+        self, image: str = "", *, author: str = "", message: str = "", pause: bool = True, change: Sequence[str] = (),
+    ) -> str:
+        """Make an image of it as it is now; return the image's digest. `change`: lines such as `CMD ["sh"]`.
+
+        Raises InvalidRequest (name, change).
+        """
         from .committing import commit  # cold
 
-        return commit(self._store, self._creator.images, self.id, image, author=author, message=message, pause=pause)
+        return commit(
+            self._store, self._creator.images, self.id, image, author=author, message=message, pause=pause, change=change)
+
+    def export(self, target: int | BinaryIO) -> None:
+        """Write its file system as a tar to a descriptor or a binary file, without what is mounted in it."""
+        from .exporting import export  # cold
+
+        export(self._store, self.refresh()._record, target)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .creating import Creator
     from .networks import Networks
     from .starting import Starter
+    from .usage import Usage
 
 
 class Engine:
@@ -88,6 +89,12 @@ class Engine:
 
         sweep(self.layout)
         self.store.ensure_run_links()
+
+    def usage(self) -> Usage:
+        """Return what the state root takes on the disk, and by what."""
+        from .usage import measure  # cold
+
+        return measure(self)
 
     def info(self) -> dict[str, Any]:
         """Return what the engine found on this machine, and how much it keeps."""

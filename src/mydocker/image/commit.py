@@ -14,10 +14,12 @@ from mydocker.storage import blobs, diff
 from mydocker.storage.ingest import ingest
 
 from . import config, hostimage, index
+from .changes import apply_changes
 from .publish import NewImage, Staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from mydocker.base.paths import Layout
@@ -35,21 +37,26 @@ def commit(
     message: str = "",
     command: str = "",
     overrides: dict[str, Any] | None = None,
+    change: Sequence[str] = (),
 ) -> str:
     """Make an image of a container's changes; returns the manifest's digest.
 
     `manifest_digest` and `base` are those of the image that the container runs (`manifest_digest`
     is empty for the built-in `host`); `reference` is canonical or empty; `command` is what history
-    shows; `overrides` replace words of the image config. Raises Conflict when the container's image
+    shows; `overrides` replace words of the image config, then `change` (lines of a Dockerfile) is
+    applied. Raises Conflict when the container's image
     was removed, Unsupported, OSError.
     """
     blobs.ensure_layout(layout)
     below, layers = _load_base(layout, manifest_digest)
+    # A mistake in a change is told before anything is read.
+    apply_changes(config.apply_overrides(dict(below.get("config") or {}), overrides), change)
     created = clock.format_rfc3339(clock.now_ns())
     with Staging(layout) as staging:
         layer = ingest(layout, diff.read_diff(upper_dir))
         document = config.extended_config(
-            below, layer.diff_id, created, author=author, message=message, command=command, overrides=overrides
+            below, layer.diff_id, created, author=author, message=message, command=command, overrides=overrides,
+            change=change,
         )
         diff_ids = image_spec.diff_ids_of(document, what="image config")
         chain = chain_ids(diff_ids)

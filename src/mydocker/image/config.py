@@ -9,8 +9,11 @@ from mydocker.oci import platform
 from mydocker.oci.digest import digest_of
 from mydocker.oci.media_types import MEDIA_CONFIG, MEDIA_LAYER, MEDIA_MANIFEST
 
+from .changes import apply_changes
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     from mydocker.oci.image_spec import Descriptor, ImageConfig, Manifest
@@ -22,24 +25,28 @@ OVERRIDES = (
 )
 
 
-def new_config(diff_id: str, created: str, *, comment: str, overrides: dict[str, Any] | None = None) -> ImageConfig:
-    """Return the config of an image of one layer for this machine."""
+def new_config(
+    diff_id: str, created: str, *, comment: str, overrides: dict[str, Any] | None = None, change: Sequence[str] = (),
+    wanted: str = "",
+) -> ImageConfig:
+    """Return the config of an image of one layer, for this machine or the `wanted` platform."""
+    chosen = platform.parse(wanted) if wanted else platform.host()
     config: ImageConfig = {
         "created": created,
-        "architecture": platform.host_architecture(),
+        "architecture": chosen["architecture"],
         "os": "linux",
-        "config": apply_overrides({}, overrides),
+        "config": apply_changes(apply_overrides({}, overrides), change),
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         "history": [{"created": created, "comment": comment}],
     }
-    variant = platform.host_variant()
-    if variant:
-        config["variant"] = variant
+    if "variant" in chosen:
+        config["variant"] = chosen["variant"]
     return config
 
 
 def extended_config(
-    base: ImageConfig, diff_id: str, created: str, *, author: str, message: str, command: str, overrides: dict[str, Any] | None
+    base: ImageConfig, diff_id: str, created: str, *, author: str, message: str, command: str,
+    overrides: dict[str, Any] | None, change: Sequence[str] = (),
 ) -> ImageConfig:
     """Return `base` with one more layer and its line of history. `base` is not changed."""
     entry: dict[str, Any] = {"created": created, "created_by": command}
@@ -56,7 +63,7 @@ def extended_config(
     below = base.get("rootfs", {"type": "layers", "diff_ids": []})
     config["rootfs"] = {"type": "layers", "diff_ids": [*(below.get("diff_ids") or ()), diff_id]}
     config["history"] = [*(base.get("history") or ()), entry]
-    config["config"] = apply_overrides(dict(base.get("config") or {}), overrides)
+    config["config"] = apply_changes(apply_overrides(dict(base.get("config") or {}), overrides), change)
     return config
 
 

@@ -18,10 +18,11 @@ from .publish import NewImage, Staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import Any, BinaryIO
 
     from mydocker.base.paths import Layout
+    from mydocker.oci.image_spec import ImageConfig
 
 
 def import_tar(
@@ -31,13 +32,20 @@ def import_tar(
     *,
     message: str = "",
     overrides: dict[str, Any] | None = None,
+    change: Sequence[str] = (),
+    platform: str = "",
 ) -> str:
     """Import a tar (plain, gzip, zstd) from a path, `-` (standard input) or a binary file.
 
     `reference` is canonical, or empty for none; `overrides` are words of the image config
-    (`config.OVERRIDES`). Returns the manifest's digest. Raises NotFound, Corrupt, Unavailable,
+    (`config.OVERRIDES`), `change` lines of a Dockerfile (image/changes.py). Returns
+    the manifest's digest. Raises NotFound, Corrupt, Unavailable,
     Unsupported.
     """
+    def make_config(diff_id: str, created: str, comment: str) -> ImageConfig:
+        return config.new_config(diff_id, created, comment=comment, overrides=overrides, change=change, wanted=platform)
+
+    make_config("", "", "")  # a mistake is told before anything is read
     layout.ensure()
     blobs.ensure_layout(layout)
     fd = -1
@@ -50,7 +58,7 @@ def import_tar(
             read = read_stream(fd)
         else:
             read, shown = read_stream(source), "-"
-        return _import(layout, read, reference, message or f"Imported from {os.path.basename(shown)}", overrides)
+        return _import(layout, read, reference, message or f"Imported from {os.path.basename(shown)}", make_config)
     finally:
         if fd >= 0:
             os.close(fd)
@@ -64,7 +72,7 @@ def _open(path: str) -> int:
 
 
 def _import(
-    layout: Layout, read: Callable[[], bytes], reference: str, message: str, overrides: dict[str, Any] | None
+    layout: Layout, read: Callable[[], bytes], reference: str, message: str, make_config: Callable[[str, str, str], ImageConfig]
 ) -> str:
     created = clock.format_rfc3339(clock.now_ns())
     with Staging(layout) as staging:
@@ -72,7 +80,7 @@ def _import(
         staging.add_layer(layer.diff_id, layer)  # the chain id of the lowest layer is its diff id
         if not layer.size_bytes:
             raise Corrupt("import: the archive is empty")
-        config_bytes = config.encode(config.new_config(layer.diff_id, created, comment=message, overrides=overrides))
+        config_bytes = config.encode(make_config(layer.diff_id, created, message))
         manifest = config.new_manifest(
             config_bytes, [config.layer_descriptor(layer.digest, layer.size_bytes, layer.compression)]
         )

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from mydocker.base.paths import Layout
-    from mydocker.oci.image_spec import Descriptor
+    from mydocker.oci.image_spec import Descriptor, ImageConfig, Platform
 
     from .archive import Archive
 
@@ -42,6 +42,11 @@ class LayerPlan(Record):
     digest: str
     diff_id: str
     chain_id: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from other layers of the archive, and from the same layer in another blob."""
+        return self.chain_id, self.digest
 
 
 class ImagePlan(Record):
@@ -62,13 +67,17 @@ class LoadedImage(Record):
     manifest_digest: str
 
 
-def load(layout: Layout, source: str | os.PathLike[str] | BinaryIO) -> list[LoadedImage]:
-    """Load every image of an archive: a path, `-`, or a binary file. Raises NotFound, Corrupt, Unsupported, Unavailable."""
+def load(layout: Layout, source: str | os.PathLike[str] | BinaryIO, wanted: str = "") -> list[LoadedImage]:
+    """Load every image of an archive: a path, `-`, or a binary file. `wanted` is a platform, or empty for this machine's.
+
+    Raises NotFound, Corrupt, Unsupported, Unavailable.
+    """
+    chosen = platform.parse(wanted) if wanted else None
     layout.ensure()
     blobs.ensure_layout(layout)
     archive = open_archive(layout, source)
     try:
-        plans = plan_images(archive)
+        plans = plan_images(archive, chosen)
         for attempt in range(_ATTEMPTS):
             try:
                 return _take_in(layout, plans)
@@ -84,11 +93,11 @@ def load(layout: Layout, source: str | os.PathLike[str] | BinaryIO) -> list[Load
 # --- what is in the archive -----------------------------------------------------------------------------
 
 
-def plan_images(archive: Archive) -> list[ImagePlan]:
+def plan_images(archive: Archive, wanted: Platform | None = None) -> list[ImagePlan]:
     """Return the images of an archive, judged, with nothing taken in yet. Raises Corrupt, Unsupported."""
     index = archive.find("index.json")
     if index is not None and archive.find("oci-layout") is not None:
-        return _plan_oci(archive, index)
+        return _plan_oci(archive, index, wanted)
     manifest = archive.find("manifest.json")
     if manifest is None:
         if archive.find("repositories") is not None:
@@ -97,29 +106,46 @@ def plan_images(archive: Archive) -> list[ImagePlan]:
             "load: no image archive: neither index.json nor manifest.json is in it",
             hint="a tar of a root file system is imported: mydocker import FILE NAME",
         )
-    return _plan_docker(archive, manifest)
+    return _plan_docker(archive, manifest, wanted)
 
 
-def _plan_oci(archive: Archive, member: Member) -> list[ImagePlan]:
+def _plan_oci(archive: Archive, member: Member, wanted: Platform | None) -> list[ImagePlan]:
     index = image_spec.check_index(jsontext.loads(member.read_document(), source="index.json"), what="index.json")
     if len(index["manifests"]) > _MAX_IMAGES:
         raise Corrupt(f"index.json: more than {_MAX_IMAGES} images")
     names: dict[str, tuple[Descriptor, list[str]]] = {}
-    for descriptor in index["manifests"]:
-        if descriptor.get("annotations", {}).get(platform.ATTESTATION):
-            continue
-        chosen = _choose_manifest(archive, descriptor)
+    for descriptor in _one_platform_each(index["manifests"], wanted):
+        chosen = _choose_manifest(archive, descriptor, wanted)
         _, found = names.setdefault(chosen["digest"], (chosen, []))
         name = _name_in_layout(descriptor)
         if name and name not in found:
             found.append(name)
-    return [_plan_manifest(archive, descriptor, tuple(found)) for descriptor, found in names.values()]
+    return [_plan_manifest(archive, descriptor, tuple(found), wanted) for descriptor, found in names.values()]
 
 
-def _choose_manifest(archive: Archive, descriptor: Descriptor) -> Descriptor:
-    """Follow one level of index (images for several platforms) to the manifest for this machine."""
+def _one_platform_each(manifests: list[Descriptor], wanted: Platform | None) -> list[Descriptor]:
+    """Return the images of an index.json without attestations; manifests of one name for several platforms are one image."""
+    groups: dict[str, list[Descriptor]] = {}
+    for number, descriptor in enumerate(manifests):
+        if descriptor.get("annotations", {}).get(platform.ATTESTATION):
+            continue
+        name = _name_in_layout(descriptor) if "platform" in descriptor else ""
+        groups.setdefault(name or str(number), []).append(descriptor)
+    found = []
+    for name, group in groups.items():
+        chosen = platform.choose(group, wanted) if len(group) > 1 else group[0]
+        if chosen is None:
+            raise NotFound(f"load: {name} has no image for {platform.shown(wanted or platform.host())}", hint=_offer(group))
+        found.append(chosen)
+    return found
+
+
+def _choose_manifest(archive: Archive, descriptor: Descriptor, wanted: Platform | None) -> Descriptor:
+    """Follow one level of index (images for several platforms) to the manifest for this machine, or the wanted one."""
     if descriptor["mediaType"] in media_types.MANIFEST_TYPES:
         return descriptor
+    if descriptor["mediaType"] in media_types.SCHEMA_1_TYPES:
+        raise Unsupported("load: image manifest schema 1", hint=image_spec.SCHEMA_1_HINT)
     if descriptor["mediaType"] not in media_types.INDEX_TYPES:
         raise Unsupported(f"load: index.json names a {descriptor['mediaType'][:80]!r}")
     what = f"index {descriptor['digest']}"
@@ -128,10 +154,26 @@ def _choose_manifest(archive: Archive, descriptor: Descriptor) -> Descriptor:
         entry for entry in image_spec.check_index(document, what=what)["manifests"]
         if entry["mediaType"] in media_types.MANIFEST_TYPES
     ]
-    chosen = platform.choose(candidates)
+    chosen = platform.choose(candidates, wanted)
     if chosen is None:
-        raise NotFound(f"load: {what} has no image for linux/{platform.host_architecture()}")
+        raise NotFound(f"load: {what} has no image for {platform.shown(wanted or platform.host())}", hint=_offer(candidates))
     return chosen
+
+
+def _offer(descriptors: list[Descriptor]) -> str:
+    """Return a hint that names the platforms there are."""
+    found = [platform.shown(entry["platform"]) for entry in descriptors if "platform" in entry]
+    known = sorted({name for name in found if not name.startswith("unknown")})
+    return f"choose one with --platform: {', '.join(known)[:300]}" if known else ""
+
+
+def refuse_other_platform(config: ImageConfig, wanted: Platform | None, *, what: str) -> None:
+    """Raise NotFound when an image config is not for the platform that was asked for."""
+    mine: Platform = {"os": config.get("os", "linux"), "architecture": config.get("architecture", "")}
+    if config.get("variant"):
+        mine["variant"] = config["variant"]
+    if wanted is not None and not platform.fit(mine, wanted):
+        raise NotFound(f"{what}: it is for {platform.shown(mine)}, not for {platform.shown(wanted)}")
 
 
 def _name_in_layout(descriptor: Descriptor) -> str:
@@ -161,14 +203,14 @@ def refuse_builtin(parsed: reference.Reference) -> None:
         raise InvalidRequest("image name 'host': it is the built-in view of this machine", hint="choose another name")
 
 
-def _plan_manifest(archive: Archive, descriptor: Descriptor, references: tuple[str, ...]) -> ImagePlan:
+def _plan_manifest(archive: Archive, descriptor: Descriptor, references: tuple[str, ...], wanted: Platform | None) -> ImagePlan:
     what = f"manifest {descriptor['digest']}"
     data = _read_blob(archive, descriptor)
     manifest = image_spec.check_manifest(
         jsontext.loads(data, source=what), media_type=descriptor["mediaType"], what=what
     )
     config_bytes = _read_blob(archive, manifest["config"])
-    diff_ids = _judged_diff_ids(config_bytes, len(manifest["layers"]), what=f"config {manifest['config']['digest']}")
+    diff_ids = _judged_diff_ids(config_bytes, len(manifest["layers"]), wanted, what=f"config {manifest['config']['digest']}")
     layers = []
     for layer, diff_id, chain_id in zip(manifest["layers"], diff_ids, chain_ids(diff_ids), strict=True):
         member = _find_blob(archive, layer)
@@ -178,8 +220,9 @@ def _plan_manifest(archive: Archive, descriptor: Descriptor, references: tuple[s
     )
 
 
-def _judged_diff_ids(config_bytes: bytes, layers: int, *, what: str) -> list[str]:
+def _judged_diff_ids(config_bytes: bytes, layers: int, wanted: Platform | None, *, what: str) -> list[str]:
     document = image_spec.check_config(jsontext.loads(config_bytes, source=what), what=what)
+    refuse_other_platform(document, wanted, what=f"load {what}")
     diff_ids = image_spec.diff_ids_of(document, what=what)
     if len(diff_ids) != layers:
         raise Corrupt(f"{what}: {len(diff_ids)} diff ids for {layers} layers")
@@ -203,17 +246,17 @@ def _read_blob(archive: Archive, descriptor: Descriptor) -> bytes:
     return data
 
 
-def _plan_docker(archive: Archive, member: Member) -> list[ImagePlan]:
+def _plan_docker(archive: Archive, member: Member, wanted: Platform | None) -> list[ImagePlan]:
     """Docker's own format: manifest.json = [{"Config", "RepoTags", "Layers"}]."""
     document = jsontext.loads(member.read_document(), source="manifest.json")
     if not isinstance(document, list) or not all(isinstance(entry, dict) for entry in document):
         raise Corrupt("manifest.json: not a list of images")
     if len(document) > _MAX_IMAGES:
         raise Corrupt(f"manifest.json: more than {_MAX_IMAGES} images")
-    return [_plan_docker_image(archive, entry) for entry in document]
+    return [_plan_docker_image(archive, entry, wanted) for entry in document]
 
 
-def _plan_docker_image(archive: Archive, entry: dict[str, object]) -> ImagePlan:
+def _plan_docker_image(archive: Archive, entry: dict[str, object], wanted: Platform | None) -> ImagePlan:
     config_name, names, tags = entry.get("Config"), entry.get("Layers"), entry.get("RepoTags") or []
     if not isinstance(config_name, str) or not isinstance(names, list) or not isinstance(tags, list):
         raise Corrupt("manifest.json: an image without Config or Layers")
@@ -221,7 +264,7 @@ def _plan_docker_image(archive: Archive, entry: dict[str, object]) -> ImagePlan:
     stem = config_name.rpartition("/")[2].removesuffix(".json")
     if len(stem) == 64 and is_hex(stem):  # every writer names it by its digest
         blobs.check(config_bytes, f"sha256:{stem}")
-    diff_ids = _judged_diff_ids(config_bytes, len(names), what=config_name)
+    diff_ids = _judged_diff_ids(config_bytes, len(names), wanted, what=config_name)
     layers = []
     for name, diff_id, chain_id in zip(names, diff_ids, chain_ids(diff_ids), strict=True):
         member = _find_member(archive, name)
@@ -250,14 +293,14 @@ def _take_in(layout: Layout, plans: list[ImagePlan]) -> list[LoadedImage]:
         images, loaded = [], []
         for plan in plans:
             manifest = plan.manifest or config.encode(config.new_manifest(
-                plan.config, [stored[layer.chain_id] for layer in plan.layers]
+                plan.config, [stored[layer.key] for layer in plan.layers]
             ))
             staging.add_document(plan.config)
             staging.add_document(manifest)
             descriptor = config.describe(manifest, plan.media_type)
             images.append(NewImage(
                 descriptor=descriptor, references=plan.references, diff_ids=tuple(layer.diff_id for layer in plan.layers),
-                needs=tuple(stored[layer.chain_id]["digest"] for layer in plan.layers),
+                needs=tuple(stored[layer.key]["digest"] for layer in plan.layers),
             ))
             loaded.append(LoadedImage(
                 references=tuple(reference.parse(name).familiar for name in plan.references),
@@ -267,25 +310,30 @@ def _take_in(layout: Layout, plans: list[ImagePlan]) -> list[LoadedImage]:
         return loaded
 
 
-def _take_layers(layout: Layout, plans: list[ImagePlan], staging: Staging) -> dict[str, Descriptor]:
-    """Take in what is missing, layers in parallel; returns the descriptor of each layer's blob by chain id."""
-    jobs: dict[str, LayerPlan] = {}
+def _take_layers(layout: Layout, plans: list[ImagePlan], staging: Staging) -> dict[tuple[str, str], Descriptor]:
+    """Take in what is missing, layers in parallel; returns the descriptor of each layer's blob by `LayerPlan.key`.
+
+    One layer may come in several blobs, compressed differently by who made the images: each is stored, one is unpacked.
+    """
+    jobs: dict[tuple[str, str], LayerPlan] = {}
     for plan in plans:
         for layer in plan.layers:
-            jobs.setdefault(layer.chain_id, layer)
-    stored: dict[str, Descriptor] = {}
+            jobs.setdefault(layer.key, layer)
+    stored: dict[tuple[str, str], Descriptor] = {}
     todo: list[tuple[LayerPlan, bool, bool]] = []
     kept: set[str] = set()
+    unpacked: set[str] = set()
     for layer in jobs.values():
-        has_layer = _hold(layout, layer.chain_id, staging)
+        has_layer = layer.chain_id in unpacked or _hold(layout, layer.chain_id, staging)
         has_blob = bool(layer.digest) and (layer.digest in kept or blobs.is_there(layout, layer.digest))
+        unpacked.add(layer.chain_id)
         kept.add(layer.digest)
         if has_layer and has_blob:
-            stored[layer.chain_id] = config.layer_descriptor(layer.digest, layer.member.size, _compression(layer.member))
+            stored[layer.key] = config.layer_descriptor(layer.digest, layer.member.size, _compression(layer.member))
         else:
             todo.append((layer, not has_blob, not has_layer))
     for layer, ingested in _run_parallel(layout, todo, staging):
-        stored[layer.chain_id] = config.layer_descriptor(ingested.digest, ingested.size_bytes, ingested.compression)
+        stored[layer.key] = config.layer_descriptor(ingested.digest, ingested.size_bytes, ingested.compression)
     return stored
 
 

@@ -7,9 +7,8 @@ or a container's record names them. What a crash leaves in between, `collect` fi
 from __future__ import annotations
 
 import os
-import time
 
-from mydocker.base.errors import Conflict
+from mydocker.base.errors import Conflict, Corrupt, NotFound
 from mydocker.base.record import Record
 from mydocker.base.trace import point
 from mydocker.oci.reference import parse
@@ -19,33 +18,37 @@ from . import hostimage, index
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from mydocker.base.paths import Layout
     from mydocker.oci.image_spec import Descriptor
 
-#: A blob without an image may be another tool's image in the making.
-_BLOB_GRACE_S = 3600
-
+    from .listing import ImageSummary
 
 class RemovedImage(Record):
-    """What is gone: familiar references, and the image id when the image itself went."""
+    """What is gone: familiar references, and the image id when the image itself went, with the bytes that it held alone."""
 
     untagged: tuple[str, ...]
     deleted: tuple[str, ...]
+    reclaimed_bytes: int = 0
 
 
-def remove(layout: Layout, descriptor: Descriptor, *, reference: str, force: bool) -> RemovedImage:
+def remove(
+    layout: Layout, descriptor: Descriptor, *, reference: str, force: bool, most_names: int | None = 1
+) -> RemovedImage:
     """Remove one name of an image (`reference`, canonical), or the image with all names (empty `reference`).
 
-    The last name takes the image with it. Raises Conflict when a container uses the image, or when it
-    has several names and none was given, unless `force`.
+    The last name takes the image with it. Raises Conflict when a container uses the image, or when none of its names
+    was given and it has more than `most_names` (None: any number), unless `force`.
     """
     digest = descriptor["digest"]
+    freed = 0
 
     def change(manifests: list[Descriptor]) -> tuple[RemovedImage, refs.Marks]:
         mine = [entry for entry in manifests if entry["digest"] == digest]
         going = [entry for entry in mine if not reference or index.name_of(entry) == reference]
         names = [index.name_of(entry) for entry in going if index.name_of(entry)]
-        if not reference and len(names) > 1 and not force:
+        if not reference and most_names is not None and len(names) > most_names and not force:
             shown = ", ".join(parse(name).familiar for name in names)
             raise Conflict(f"remove image {digest}: it has several names: {shown}", hint="remove by name, or use --force")
         is_last = len(going) == len(mine)
@@ -57,12 +60,43 @@ def remove(layout: Layout, descriptor: Descriptor, *, reference: str, force: boo
             return RemovedImage(untagged=untagged, deleted=()), refs.Marks(blobs=frozenset(), layers=frozenset())
         lost, needed = refs.mark_images(layout, mine), refs.mark_images(layout, manifests)
         # Besides its own, layers that got their names but never an image: whoever made them was killed in between.
-        return RemovedImage(untagged=untagged, deleted=(digest,)), refs.Marks(
+        return RemovedImage(untagged=untagged, deleted=(_image_id(layout, digest),)), refs.Marks(
             blobs=lost.blobs - needed.blobs, layers=(lost.layers | layers.chains(layout)) - needed.layers
         )
 
-    removed, _ = index.update(layout, change, then=lambda result: _sweep_locked(layout, result[1]))
+    def sweep(result: tuple[RemovedImage, refs.Marks]) -> None:
+        nonlocal freed
+        freed = _sweep_locked(layout, result[1])
+
+    removed, _ = index.update(layout, change, then=sweep)
     trash.sweep(layout)
+    return removed.replace(reclaimed_bytes=freed)
+
+
+def _image_id(layout: Layout, digest: str) -> str:
+    """Return what people know an image by, the digest of its config; of a broken one what there is."""
+    try:
+        return str(blobs.load_document(layout, digest)["config"]["digest"])
+    except (NotFound, Corrupt, KeyError, TypeError):
+        return digest
+
+
+def prune(
+    layout: Layout, images: Sequence[ImageSummary], *, all: bool, matches: Callable[[ImageSummary], bool]
+) -> list[RemovedImage]:
+    """Remove the nameless ones of `images`, or with `all` every one, unless a container uses it or `matches` says no."""
+    removed = []
+    named = {image.manifest_digest for image in images if image.reference}
+    for image in {image.manifest_digest: image for image in images}.values():
+        if (image.manifest_digest in named and not all) or not matches(image):
+            continue
+        descriptor = next((entry for entry in index.load(layout) if entry["digest"] == image.manifest_digest), None)
+        if descriptor is None:
+            continue  # somebody else was faster
+        try:
+            removed.append(remove(layout, descriptor, reference="", force=False, most_names=None if all else 0))
+        except Conflict:
+            continue  # a container uses it, or it has just got a name
     return removed
 
 
@@ -76,43 +110,67 @@ def _refuse_used(layout: Layout, digest: str, names: list[str]) -> None:
             )
 
 
-def _sweep_locked(layout: Layout, lost: refs.Marks) -> None:
+def _sweep_locked(layout: Layout, lost: refs.Marks) -> int:
+    """Unlink what an image alone needed; returns the bytes that it held."""
     point("image unnamed")
-    for digest in lost.blobs:
-        try:
-            os.unlink(blobs.path(layout, digest))
-        except FileNotFoundError:
-            pass
+    freed = sum(_unlink_blob(layout, digest) for digest in lost.blobs)
     used = refs.container_layers(layout)
     for chain_id in lost.layers - used:
-        layers.remove_layer(layout, chain_id, is_used=lambda name: name in refs.container_layers(layout))
+        size = layers.size_bytes(layout, chain_id)
+        if layers.remove_layer(layout, chain_id, is_used=lambda name: name in refs.container_layers(layout)):
+            freed += size
     point("image layers unlinked")
+    return freed
 
 
-def collect(layout: Layout) -> None:
-    """Remove all that no image and no container needs: layers, old blobs, dead temporary ones, trash.
+def _unlink_blob(layout: Layout, digest: str) -> int:
+    try:
+        size = os.stat(blobs.path(layout, digest)).st_size
+        os.unlink(blobs.path(layout, digest))
+    except FileNotFoundError:
+        return 0
+    return size
 
-    Safe at any time beside anything.
+
+def collect(layout: Layout) -> int:
+    """Remove all that no image and no container needs: layers, blobs, dead temporary files, trash.
+
+    Safe at any time beside anything of ours: a blob gets its name with the index locked, in the step that makes the index
+    name it, so one that has a name and is not needed belongs to a command that was killed. Returns the bytes that
+    blobs and layers held.
     """
+    freed = 0
+
+    def sweep(needed: refs.Marks) -> None:
+        nonlocal freed
+        freed = _collect_locked(layout, needed)
+
     if os.path.isdir(blobs.directory(layout)):
-        index.update(layout, lambda manifests: refs.mark_images(layout, manifests), then=lambda m: _collect_locked(layout, m))
+        index.update(layout, lambda manifests: refs.mark_images(layout, manifests), then=sweep)
     layers.sweep(layout)
     trash.sweep(layout)
+    return freed
 
 
-def _collect_locked(layout: Layout, needed: refs.Marks) -> None:
+def _collect_locked(layout: Layout, needed: refs.Marks) -> int:
+    freed = 0
     keep = {chain_id.rpartition(":")[2] for chain_id in needed.layers | refs.container_layers(layout)}
     keep |= {hostimage.ensure_hide_layer(layout), mountpoints.NAME}
     for name in os.listdir(layout.layers):
         if name.startswith(".") or name in keep:
             continue
-        layers.remove_layer(
+        size = layers.size_bytes(layout, name)
+        if layers.remove_layer(
             layout, name, is_used=lambda name: name in {used.rpartition(":")[2] for used in refs.container_layers(layout)}
-        )
-    oldest = time.time() - _BLOB_GRACE_S
+        ):
+            freed += size
     for name in os.listdir(blobs.directory(layout)):
-        place = f"{blobs.directory(layout)}/{name}"
-        if f"sha256:{name}" not in needed.blobs and os.stat(place).st_mtime < oldest:
+        if f"sha256:{name}" not in needed.blobs:
+            place = f"{blobs.directory(layout)}/{name}"
+            freed += os.stat(place).st_size
             os.unlink(place)
-
-
+    for name in os.listdir(layout.image):
+        # Written with the index locked, as it is now: the writer is dead (base/files.py names them so).
+        if name.startswith(".") and name.endswith(".tmp"):
+            os.unlink(f"{layout.image}/{name}")
+    return freed

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from mydocker.oci.image_spec import Descriptor, ImageConfig, Manifest
     from mydocker.storage.layers import LayerLocks
 
+    from .describing import HistoryLine
+    from .listing import ImageSummary
     from .load import LoadedImage
     from .progress import Progress
     from .pull import PulledImage
     from .remove import RemovedImage
+    from .verify import VerifiedImage
 
 HOST = "host"
 _MIN_ID_CHARS = 3
@@ -51,17 +54,6 @@ class ResolvedImage(Record):
     def id(self) -> str:
         """The image id of people: the manifest's digest, or `host`."""
         return self.manifest_digest or HOST
-
-
-class ImageSummary(Record):
-    """One line of `images`: one name of one image."""
-
-    reference: str           # familiar, empty when it has no name
-    id: str                  # digest of the config
-    manifest_digest: str
-    created: str             # RFC 3339, as the config says; may be empty
-    size_bytes: int          # of the unpacked layers
-    base: str = ""
 
 
 class HeldLayers:
@@ -99,11 +91,11 @@ class Images:
         """
         if name in (HOST, "host:latest"):
             return self._resolve_host(tuple(show))
-        descriptor = self._find(name)
+        descriptor = self.find(name)
         base = index.base_of(descriptor)
         if show and not base:
             raise InvalidRequest(f"show: image {name} shows nothing of this machine", hint="--show is for the image host")
-        manifest, config = self._documents(descriptor)
+        manifest, config = self.documents(descriptor)
         chain = chain_ids(config["rootfs"].get("diff_ids") or [])
         if base:
             from . import hostimage  # cold: only images committed on host
@@ -149,22 +141,23 @@ class Images:
 
     def inspect(self, name: str) -> dict[str, Any]:
         """Return an image's documents: reference, references, digests, config, manifest, layers, base."""
-        if name in (HOST, "host:latest"):
-            host = self._resolve_host(())
-            return {"reference": HOST, "references": [HOST], "id": HOST, "base": HOST, "config": dict(host.config), "layers": []}
-        descriptor = self._find(name)
-        manifest, config = self._documents(descriptor)
-        names = [
-            references.parse(index.name_of(entry)).familiar
-            for entry in index.load(self.layout) if entry["digest"] == descriptor["digest"] and index.name_of(entry)
-        ]
-        return {
-            "reference": names[0] if names else "", "references": names, "id": manifest["config"]["digest"],
-            "manifest_digest": descriptor["digest"], "media_type": descriptor["mediaType"], "base": index.base_of(descriptor),
-            "config": config, "manifest": manifest, "layers": list(chain_ids(config["rootfs"].get("diff_ids") or [])),
-        }
+        from . import listing  # cold
 
-    def _find(self, name: str) -> Descriptor:
+        return listing.inspect_image(self, name)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return docker's document of an image, with our own words in lower case behind (image/describing.py)."""
+        from .describing import inspect_document  # cold
+
+        return inspect_document(self.inspect(name), self.layout)
+
+    def history(self, name: str) -> list[HistoryLine]:
+        """Return the steps of an image's making, youngest first. Raises NotFound, Conflict, Corrupt."""
+        from .describing import history_of  # cold
+
+        return history_of(self.inspect(name), self.layout)
+
+    def find(self, name: str) -> Descriptor:
         """Return the descriptor of a reference, `name@digest`, or a unique prefix of an id or manifest digest."""
         manifests = index.load(self.layout)
         prefix = name.removeprefix("sha256:")
@@ -199,7 +192,8 @@ class Images:
             raise _unknown(name)
         return next(iter(found.values()))
 
-    def _documents(self, descriptor: Descriptor) -> tuple[Manifest, ImageConfig]:
+    def documents(self, descriptor: Descriptor) -> tuple[Manifest, ImageConfig]:
+        """Return the manifest and the config of an image. Raises NotFound, Corrupt."""
         try:
             manifest: Manifest = files.load_json(self._blob(descriptor["digest"]))
             config: ImageConfig = files.load_json(self._blob(manifest["config"]["digest"]))
@@ -221,23 +215,27 @@ class Images:
 
     def import_tar(
         self, source: str | os.PathLike[str] | BinaryIO, name: str = "", *, message: str = "",
-        overrides: dict[str, Any] | None = None,
+        overrides: dict[str, Any] | None = None, change: Sequence[str] = (), platform: str = "",
     ) -> str:
         """Make an image of a root file system's tar (path, `-`, or binary file); returns the manifest's digest."""
         from . import importing  # cold
 
         reference = self.judged_name(name)
         try:
-            return importing.import_tar(self.layout, source, reference, message=message, overrides=overrides)
+            return importing.import_tar(
+                self.layout, source, reference, message=message, overrides=overrides, change=change, platform=platform)
         except (Corrupt, Unsupported) as error:
             raise _about(error, "import", source, hint="a tar of a root file system is needed, plain, gzip or zstd") from error
 
-    def load(self, source: str | os.PathLike[str] | BinaryIO) -> list[LoadedImage]:
-        """Load the images of an archive or OCI layout directory that any tool saved."""
+    def load(self, source: str | os.PathLike[str] | BinaryIO, *, platform: str = "") -> list[LoadedImage]:
+        """Load the images of an archive or OCI layout directory that any tool saved.
+
+        `platform` (such as `linux/arm64`) chooses among several; this machine's is the default.
+        """
         from . import load  # cold
 
         try:
-            return load.load(self.layout, source)
+            return load.load(self.layout, source, platform)
         except (Corrupt, Unsupported) as error:
             raise _about(error, "load", source, hint="an archive by `docker save`, podman or skopeo is needed") from error
 
@@ -255,16 +253,29 @@ class Images:
 
         return distribution.list_tags(name, insecure=insecure)
 
+    def save(
+        self, names: Sequence[str], target: str | os.PathLike[str] | int | BinaryIO, *, format: str = "docker-archive",
+        platform: str = "",
+    ) -> None:
+        """Save images to a path, a descriptor or a binary file: see image/save.py.
+
+        A name without a tag means all tags of it; an id saves the image without a name. `format` is docker-archive
+        (an OCI archive, too), oci-archive or oci-dir.
+        """
+        from . import save  # cold
+
+        save.save_named(self, names, target, form=format, platform=platform)
+
     def commit(
         self, upper_dir: str, name: str = "", *, manifest_digest: str, base: str = "", author: str = "", message: str = "",
-        command: str = "", overrides: dict[str, Any] | None = None,
+        command: str = "", overrides: dict[str, Any] | None = None, change: Sequence[str] = (),
     ) -> str:
         """Make an image of a container's changes; see image/commit.py. Returns the manifest's digest."""
         from . import commit  # cold
 
         return commit.commit(
             self.layout, upper_dir, manifest_digest=manifest_digest, base=base, reference=self.judged_name(name), author=author,
-            message=message, command=command, overrides=overrides,
+            message=message, command=command, overrides=overrides, change=change,
         )
 
     def remove(self, name: str, *, force: bool = False) -> RemovedImage:
@@ -273,18 +284,30 @@ class Images:
 
         if name in (HOST, "host:latest"):
             raise Conflict("remove image host: it is built in")
-        descriptor = self._find(name)
+        descriptor = self.find(name)
         canonical = "" if name.startswith("sha256:") else references.parse(name).canonical
         return remove.remove(
             self.layout, descriptor, reference=canonical if index.name_of(descriptor) == canonical else "", force=force
         )
 
-    def collect(self) -> None:
-        """Remove what no image and no container needs, and what crashes left behind."""
+    def prune(self, *, all: bool = False, matches: Callable[[ImageSummary], bool] | None = None) -> list[RemovedImage]:
+        """Remove the images without a name, or with `all` those that no container uses, if `matches` says so, too."""
+        from . import remove  # cold
+
+        return remove.prune(self.layout, self.list(), all=all, matches=matches or (lambda image: True))
+
+    def collect(self) -> int:
+        """Remove what no image and no container needs, and what crashes left behind; returns the bytes that held."""
         from . import remove  # cold
 
         self.layout.ensure()
-        remove.collect(self.layout)
+        return remove.collect(self.layout)
+
+    def verify(self, name: str = "") -> Iterator[VerifiedImage]:
+        """Check every byte of an image, or of all: blobs against their digests, unpacked layers against their blobs."""
+        from . import verify  # cold
+
+        return verify.verify(self.layout, [self.find(name)] if name else index.load(self.layout))
 
     @staticmethod
     def judged_name(name: str) -> str:
@@ -300,23 +323,9 @@ class Images:
 
     def list(self) -> list[ImageSummary]:
         """Return every name of every image, newest first."""
-        from mydocker.storage import layers  # cold
+        from . import listing  # cold
 
-        found = []
-        for descriptor in index.load(self.layout):
-            try:
-                manifest, config = self._documents(descriptor)
-            except NotFound:
-                continue  # removed at this moment
-            canonical = index.name_of(descriptor)
-            chain = chain_ids(config["rootfs"].get("diff_ids") or [])
-            found.append(ImageSummary(
-                reference=references.parse(canonical).familiar if canonical else "", id=manifest["config"]["digest"],
-                manifest_digest=descriptor["digest"], created=config.get("created") or "", base=index.base_of(descriptor),
-                size_bytes=sum(layers.size_bytes(self.layout, chain_id) for chain_id in chain),
-            ))
-        found.sort(key=lambda image: (image.created, image.reference), reverse=True)
-        return found
+        return listing.list_images(self)
 
 
 def _is_of(descriptor: Descriptor, wanted: references.Reference) -> bool:

@@ -69,6 +69,7 @@ if TYPE_CHECKING:
 
 MAX_LAYERS = 500  # overlayfs takes no more lower directories (fs/overlayfs/params.c, OVL_MAX_STACK)
 MAX_DOCUMENT_BYTES = 8 << 20
+SCHEMA_1_HINT = "save or push it again with a Docker of this decade"
 
 
 def check_descriptor(value: object, *, what: str) -> Descriptor:
@@ -177,7 +178,7 @@ def _check_document(value: object, media_types: tuple[str, ...], *, what: str) -
     if not isinstance(value, dict):
         raise Corrupt(f"{what}: not an object")
     if value.get("schemaVersion") == 1:
-        raise Unsupported(f"{what}: image manifest schema 1", hint="save or push it again with a Docker of this decade")
+        raise Unsupported(f"{what}: image manifest schema 1", hint=SCHEMA_1_HINT)
     if value.get("schemaVersion") != 2:
         raise Corrupt(f"{what}: schema version {str(value.get('schemaVersion'))[:20]!r}")
     if value.get("mediaType", media_types[0]) not in media_types:

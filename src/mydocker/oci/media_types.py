@@ -16,6 +16,9 @@ SCHEMA_1_TYPES = (
 )
 INDEX_TYPES = (MEDIA_INDEX, DOCKER_INDEX)
 MANIFEST_TYPES = (MEDIA_MANIFEST, DOCKER_MANIFEST)
+SCHEMA_1_TYPES = (
+    "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
+)
 
 REF_NAME = "org.opencontainers.image.ref.name"
 #: containerd's and Docker's full name of an image in a saved archive; REF_NAME is then only the tag.

@@ -1,8 +1,9 @@
-"""What a container wrote, as a diff: its upper directory of overlayfs turned into a tar of the OCI kind.
+"""What a container wrote, as a diff: its upper directory of overlayfs turned into a tar of the OCI kind; or a whole tree.
 
 Owns the reverse of `unpack`: whiteouts become `.wh.` entries, opaque directories get their marker,
 extended attributes go into pax records, second names of a file become hard links. Sorted, so that
-equal trees give equal bytes. The container may still be running and its tree is hostile: each
+equal trees give equal bytes. Holes are written as zeros in a diff (layer.md: sparse entries are not understood
+everywhere) and as holes in the tar of a whole tree. The container may still be running and its tree is hostile: each
 directory is opened beneath the upper directory without following links, and a file's entry has the
 size that its header says, whatever happens to the file.
 """
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _CHUNK_BYTES = 256 << 10
+#: A file in more pieces than readers take is stored whole.
+_MAX_PIECES = 4096
 _TYPES = {
     stat.S_IFREG: b"0", stat.S_IFLNK: b"2", stat.S_IFCHR: b"3", stat.S_IFBLK: b"4", stat.S_IFDIR: b"5", stat.S_IFIFO: b"6",
 }
@@ -32,7 +35,17 @@ _LOCAL_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.a
 
 def read_diff(upper_dir: str) -> Callable[[], bytes]:
     """Return a `read` (as storage/ingest takes it) that gives the tar of an upper directory."""
-    pieces = _chunked(_Walk(upper_dir).tar())
+    root_fd = os.open(upper_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    pieces = _chunked(_Walk(root_fd, is_diff=True).tar())
+    return lambda: next(pieces, b"")
+
+
+def read_tree(root_fd: int) -> Callable[[], bytes]:
+    """Return a `read` that gives the tar of a whole root file system.
+
+    Takes the descriptor over; it is closed when all was read.
+    """
+    pieces = _chunked(_Walk(root_fd, is_diff=False).tar())
     return lambda: next(pieces, b"")
 
 
@@ -50,14 +63,13 @@ def _chunked(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Walk:
-    def __init__(self, upper_dir: str) -> None:
-        self._upper_dir = upper_dir
-        self._root_fd = -1
+    def __init__(self, root_fd: int, *, is_diff: bool) -> None:
+        self._root_fd = root_fd
+        self._is_diff = is_diff
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tar(self) -> Iterator[bytes]:
         """Yield the archive. Raises Unsupported, OSError."""
-        self._root_fd = os.open(self._upper_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             # An explicit stack of paths, one directory open at a time: depth costs nothing.
             stack = [b""]
@@ -73,9 +85,9 @@ class _Walk:
         except (FileNotFoundError, NotADirectoryError):
             return  # removed or replaced while we walked
         try:
-            if path:
-                yield from _header(path + b"/", os.fstat(fd), xattrs=_xattrs(fd))
-                if _is_opaque(fd, path):
+            if path or not self._is_diff:
+                yield from _header((path or b".") + b"/", os.fstat(fd), xattrs=_xattrs(fd))
+                if self._is_diff and _is_opaque(fd, path):
                     yield from _header(path + b"/" + OPAQUE_MARKER, None)
             below = []
             for name in sorted(os.fsencode(name) for name in os.listdir(fd)):
@@ -95,11 +107,11 @@ class _Walk:
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFSOCK:
             return  # a socket without its process is nothing; Docker leaves it out too
-        if kind == stat.S_IFCHR and status.st_rdev == 0:
+        if kind == stat.S_IFCHR and status.st_rdev == 0 and self._is_diff:
             head, slash, base = path.rpartition(b"/")
             yield from _header(head + slash + WHITEOUT_PREFIX + base, None)
             return
-        if name.startswith(WHITEOUT_PREFIX):
+        if name.startswith(WHITEOUT_PREFIX) and self._is_diff:
             raise Unsupported(f"commit {_shown(path)}: names that begin with .wh. cannot be in an image")
         if status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), path)
@@ -107,7 +119,7 @@ class _Walk:
                 yield from _header(path, status, link=first)
                 return
         if kind == stat.S_IFREG:
-            yield from _file(path, name, directory_fd)
+            yield from _file(path, name, directory_fd, keeps_holes=not self._is_diff)
         elif kind == stat.S_IFLNK:
             yield from _header(path, status, target=os.readlink(name, dir_fd=directory_fd))
         else:
@@ -121,7 +133,7 @@ def _stat(name: bytes, directory_fd: int) -> os.stat_result | None:
         return None
 
 
-def _file(path: bytes, name: bytes, directory_fd: int) -> Iterator[bytes]:
+def _file(path: bytes, name: bytes, directory_fd: int, *, keeps_holes: bool) -> Iterator[bytes]:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
     except (FileNotFoundError, OSError) as error:
@@ -132,17 +144,52 @@ def _file(path: bytes, name: bytes, directory_fd: int) -> Iterator[bytes]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             return
-        yield from _header(path, status, xattrs=_xattrs(fd))
-        left = status.st_size
-        while left:
-            data = os.read(fd, min(left, _CHUNK_BYTES))
-            if not data:  # it shrank: the header's promise is kept with zeros
-                data = bytes(min(left, _CHUNK_BYTES))
-            left -= len(data)
-            yield data
-        yield bytes(-status.st_size % BLOCK)
+        pieces = _data_pieces(fd, status) if keeps_holes else None
+        if pieces is None:
+            yield from _header(path, status, xattrs=_xattrs(fd))
+            yield from _data(fd, 0, status.st_size)
+            yield bytes(-status.st_size % BLOCK)
+            return
+        lines = [len(pieces), *(number for piece in pieces for number in piece)]
+        table = b"".join(b"%d\n" % number for number in lines)
+        table += bytes(-len(table) % BLOCK)
+        stored = len(table) + sum(length for _, length in pieces)
+        yield from _header(path, status, xattrs=_xattrs(fd), sparse_bytes=stored)
+        yield table
+        for offset, length in pieces:
+            yield from _data(fd, offset, length)
+        yield bytes(-stored % BLOCK)
     finally:
         os.close(fd)
+
+
+def _data(fd: int, offset: int, size: int) -> Iterator[bytes]:
+    end = offset + size
+    while offset < end:
+        # Past the end of a file that shrank: the header's promise is kept with zeros.
+        data = os.pread(fd, min(end - offset, _CHUNK_BYTES), offset) or bytes(min(end - offset, _CHUNK_BYTES))
+        offset += len(data)
+        yield data
+
+
+def _data_pieces(fd: int, status: os.stat_result) -> list[tuple[int, int]] | None:
+    """Return where a file has data, as GNU's sparse format 1.0 wants it; None for one that is better stored whole."""
+    if status.st_blocks * 512 >= status.st_size:
+        return None
+    pieces: list[tuple[int, int]] = []
+    position = 0
+    while position < status.st_size and len(pieces) < _MAX_PIECES:
+        try:
+            begin = os.lseek(fd, position, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # no data behind here
+                raise
+            break
+        position = min(os.lseek(fd, begin, os.SEEK_HOLE), status.st_size)
+        pieces.append((begin, position - begin))
+    if len(pieces) == _MAX_PIECES or pieces == [(0, status.st_size)]:
+        return None
+    return [*pieces, (status.st_size, 0)]  # the last piece says where the file ends
 
 
 def _is_opaque(fd: int, path: bytes) -> bool:
@@ -170,8 +217,12 @@ def _header(
     link: bytes = b"",
     target: bytes = b"",
     xattrs: dict[bytes, bytes] | None = None,
+    sparse_bytes: int = -1,
 ) -> Iterator[bytes]:
-    """Yield the header blocks of one entry; without `status` it is an empty marker file of root."""
+    """Yield the header blocks of one entry; without `status` it is an empty marker file of root.
+
+    With `sparse_bytes` it is a sparse file (GNU's format 1.0), of whose map and data that many bytes follow.
+    """
     mode, uid, gid, size, mtime, device, kind = 0o600, 0, 0, 0, 0, 0, b"0"
     if status is not None:
         mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
@@ -180,7 +231,11 @@ def _header(
         size = status.st_size if kind == b"0" else 0
     linkname = link or target
     records = {b"SCHILY.xattr." + name: value for name, value in (xattrs or {}).items()}
-    if len(path) > 100:
+    if sparse_bytes >= 0:
+        records |= {b"GNU.sparse.major": b"1", b"GNU.sparse.minor": b"0", b"GNU.sparse.name": path,
+                    b"GNU.sparse.realsize": b"%d" % size}
+        size, path = sparse_bytes, b"GNUSparseFile.0/" + path[-80:]
+    elif len(path) > 100:
         records[b"path"] = path
     if len(linkname) > 100:
         records[b"linkpath"] = linkname
@@ -204,6 +259,13 @@ def _block(
     tail = kind + linkname.ljust(100, b"\0") + b"ustar\x0000" + bytes(64) + nodes + bytes(167)
     checksum = sum(head) + 8 * 32 + sum(tail)
     return head + b"%06o\0 " % checksum + tail
+
+
+def file_header(name: bytes, size: int) -> bytes:
+    """Return the header blocks of a plain file of root, dated 1970, whose data the caller writes."""
+    records = _pax_record(b"size", b"%d" % size) if size >= 8 ** 11 else b""
+    head = _block(b"PaxHeaders.0/" + name[-80:], 0o600, 0, 0, len(records), 0, b"x", b"", 0) if records else b""
+    return head + records + bytes(-len(records) % BLOCK) + _block(name, 0o644, 0, 0, size, 0, b"0", b"", 0)
 
 
 def _octal(value: int, width: int) -> bytes:

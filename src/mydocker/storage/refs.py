@@ -34,9 +34,14 @@ class Marks(Record):
 
 def mark_images(layout: Layout, descriptors: Iterable[Descriptor]) -> Marks:
     """Return what the given images need. An image whose documents are gone needs only itself."""
+    return mark_digests(layout, {descriptor["digest"] for descriptor in descriptors})
+
+
+def mark_digests(layout: Layout, digests: Iterable[str]) -> Marks:
+    """The same by the digests of the manifests."""
     used_blobs: set[str] = set()
     used_layers: set[str] = set()
-    for digest in {descriptor["digest"] for descriptor in descriptors}:
+    for digest in digests:
         used_blobs.add(digest)
         try:
             manifest = blobs.load_document(layout, digest)

@@ -5,19 +5,23 @@ import json
 import os
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
 
 from mydocker.base import errors
+from mydocker.base.clock import format_rfc3339
+from mydocker.cli.ages import since
 from mydocker.cli.commands.images import split_reference
 from mydocker.cli.commands.ps import signal_name
+from mydocker.cli.image_filters import matches_reference
 from mydocker.cli.options import VERBS, all_options_of
 from mydocker.cli.reference import format_reference
 from mydocker.cli.terminal import is_reader_gone, parse_detach_keys
+from mydocker.image.listing import ImageSummary
 from mydocker.image.load import LoadedImage
 from mydocker.image.remove import RemovedImage
-from mydocker.image.store import ImageSummary
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
@@ -323,19 +327,41 @@ def test_signals_have_names() -> None:
 def _image(name: str) -> dict[str, Any]:
     if name != "img":
         raise errors.NotFound(f"no image {name}")
-    return {"id": "sha256:1", "reference": "img:latest"}
+    return {"Id": "sha256:1", "RepoTags": ["img:latest"]}
 
 
 def test_inspect_finds_containers_and_images_and_reports_the_rest(mydocker: Any, engine: Any) -> None:
     engine.add("a")
-    engine.images.inspect = _image
+    engine.images.describe = _image
     code, out, err = mydocker("inspect", "a", "nosuch", "img")
     assert code == 125
-    assert [item["id"] for item in json.loads(out)] == ["1234567890", "sha256:1"]
+    assert [item.get("id") or item["Id"] for item in json.loads(out)] == ["1234567890", "sha256:1"]
     assert err == "mydocker: no container or image nosuch; mydocker ps shows what there is\n"
     assert mydocker("inspect", "--format", "{{.Status}} {{.ExitCode}}", "a")[1] == "running <no value>\n"
     assert mydocker("inspect", "--type", "image", "a")[2] == "mydocker: no image a\n"
     assert mydocker("inspect", "--type", "volume", "a")[0] == 125
+
+
+def _ago(seconds: float) -> str:
+    return format_rfc3339(time.time_ns() - int(seconds * 1e9))
+
+
+@pytest.mark.parametrize(("seconds", "age"), [
+    (0.5, "Less than a second ago"), (2, "2 seconds ago"), (61, "About a minute ago"), (3599 * 1, "59 minutes ago"),
+    (3700, "About an hour ago"), (47 * 3600, "47 hours ago"), (49 * 3600, "2 days ago"), (15 * 86400, "2 weeks ago"),
+    (100 * 86400, "3 months ago"), (800 * 86400, "2 years ago"),
+])
+def test_age_is_told_as_docker_tells_it(seconds: float, age: str) -> None:
+    assert since(_ago(seconds)) == age
+    assert since("0001-01-01T00:00:00Z") == since("") == since("nonsense") == "N/A"
+
+
+@pytest.mark.parametrize(("reference", "pattern", "fits"), [
+    ("busybox:latest", "busybox", True), ("busybox:latest", "busy*", True), ("busybox:latest", "busybox:1", False),
+    ("busybox:latest", "*:latest", True), ("a/b:1", "*", False), ("a/b:1", "a/*", True), ("reg:5000/a:1", "reg:5000/a", True),
+])
+def test_reference_filter_is_a_pattern_whose_star_stops_at_a_slash(reference: str, pattern: str, fits: bool) -> None:
+    assert matches_reference(reference, pattern) is fits
 
 
 class FakeImages:
@@ -344,13 +370,14 @@ class FakeImages:
     def list(self) -> list[Any]:
         return [
             ImageSummary(reference="reg:5000/a/b:v1", id="sha256:" + "ab" * 32, manifest_digest="sha256:1",
-                         created="2026-01-02T03:04:05Z", size_bytes=1_234_567),
+                         created=_ago(3 * 3600), size_bytes=1_234_567),
             ImageSummary(reference="busybox:latest", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", created="",
                          size_bytes=0),
             ImageSummary(reference="", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", created="", size_bytes=0),
         ]
 
-    def load(self, source: str) -> list[Any]:
+    def load(self, source: str, *, platform: str) -> list[Any]:
+        assert platform == ""
         return [LoadedImage(references=("a:1", "a:2"), id="sha256:1", manifest_digest="sha256:2"),
                 LoadedImage(references=(), id="sha256:3", manifest_digest="sha256:4")]
 
@@ -369,10 +396,11 @@ class FakeImages:
 def test_images_are_listed_with_repository_and_tag(mydocker: Any, engine: Any) -> None:
     engine.images = FakeImages()
     assert mydocker("images")[1] == (
-        "REPOSITORY     TAG      IMAGE ID       CREATED               SIZE\n"
-        "reg:5000/a/b   v1       abababababab   2026-01-02 03:04:05   1.23MB\n"
-        "busybox        latest   cdcdcdcdcdcd                         0B\n"
-        "<none>         <none>   cdcdcdcdcdcd                         0B\n")
+        "REPOSITORY     TAG      IMAGE ID       CREATED       SIZE\n"
+        "reg:5000/a/b   v1       abababababab   3 hours ago   1.23MB\n"
+        "busybox        latest   cdcdcdcdcdcd   N/A           0B\n"
+        "<none>         <none>   cdcdcdcdcdcd   N/A           0B\n")
+    assert mydocker("images", "--digests", "--format", "{{.Digest}} {{.ID}}", "busy*")[1] == "sha256:2 cdcdcdcdcdcd\n"
     assert mydocker("image", "ls", "-q")[1] == "abababababab\ncdcdcdcdcdcd\n"
     assert mydocker("images", "--format", "{{.Repository}}:{{.Tag}}", "busybox")[1] == "busybox:latest\n"
     assert mydocker("images", "-q", "--no-trunc", "busybox:latest")[1] == f"sha256:{'cd' * 32}\n"

@@ -109,7 +109,7 @@ def test_values_that_were_not_typed_are_not_passed_on() -> None:
     ("run", "", "run: missing IMAGE", "usage: mydocker run [OPTIONS] IMAGE [COMMAND [ARG...]]"),
     ("exec", "box", "exec: missing COMMAND", "usage: mydocker exec [OPTIONS] CONTAINER COMMAND [ARG...]"),
     ("stop", "", "stop: missing CONTAINER", "usage: mydocker stop [OPTIONS] CONTAINER..."),
-    ("commit", "box", "commit: missing IMAGE[:TAG]", "usage: mydocker commit [OPTIONS] CONTAINER IMAGE[:TAG]"),
+    ("commit", "", "commit: missing CONTAINER", "usage: mydocker commit [OPTIONS] CONTAINER [IMAGE[:TAG]]"),
     ("ps", "box", "ps: unexpected argument 'box'", "usage: mydocker ps [OPTIONS]"),
     ("logs", "a b", "logs: unexpected argument 'b'", "usage: mydocker logs [OPTIONS] CONTAINER"),
     ("ps", "-n x", "option -n: 'x' is not a whole number", ""),

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 def run(context: Context) -> int:
     """Make an image of a container and print its id."""
     arguments = context.arguments
-    name, image = arguments.positionals
+    name, image = (*arguments.positionals, "")[:2]
     digest = context.engine.containers.get(name).commit(image, **arguments.engine_options())
     context.output.line(context.engine.images.inspect(digest)["id"])  # what `images` lists, as docker prints it
     return 0

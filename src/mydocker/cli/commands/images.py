@@ -5,30 +5,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from mydocker.image.store import ImageSummary
+    from mydocker.image.listing import ImageSummary
 
     from ..context import Context
 
-_COLUMNS = {"REPOSITORY": "Repository", "TAG": "Tag", "IMAGE ID": "ID", "CREATED": "CreatedAt", "SIZE": "Size"}
-_HEADERS = {"ID": "IMAGE ID", "CreatedAt": "CREATED"}
+_COLUMNS = {"REPOSITORY": "Repository", "TAG": "Tag", "IMAGE ID": "ID", "CREATED": "CreatedSince", "SIZE": "Size"}
+_WITH_DIGESTS = {
+    "REPOSITORY": "Repository", "TAG": "Tag", "DIGEST": "Digest", "IMAGE ID": "ID", "CREATED": "CreatedSince", "SIZE": "Size",
+}
+_HEADERS = {"ID": "IMAGE ID", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED"}
 _SHORT_ID = 12
 _NONE = "<none>"
 
 
 def run(context: Context) -> int:
-    """List images, the youngest first; a positional narrows to a name, with or without tag."""
+    """List images, the youngest first; a positional narrows to a name or a pattern of one, with or without tag."""
     arguments = context.arguments
-    items = [describe(image, whole=arguments["no_trunc"]) for image in context.engine.images.list()]
+    images = context.engine.images.list()
+    if arguments["filter"]:
+        from ..image_filters import LISTING, parse_filters
+
+        images = list(filter(parse_filters(arguments["filter"], context.engine.images, LISTING), images))
     if arguments.positionals:
-        wanted = arguments.positionals[0]
-        items = [item for item in items if wanted in (item["Repository"], item["Reference"])]
+        from ..image_filters import matches_reference
+
+        images = [image for image in images if image.reference and matches_reference(image.reference, arguments.positionals[0])]
+    items = [describe(image, whole=arguments["no_trunc"]) for image in images]
     if arguments["quiet"]:
         for identity in dict.fromkeys(item["ID"] for item in items):  # an image with two names is still one
             context.output.line(identity)
         return 0
     from ..format import write_items
 
-    write_items(context.output, arguments["format"], _COLUMNS, items, _HEADERS)
+    write_items(context.output, arguments["format"], _WITH_DIGESTS if arguments["digests"] else _COLUMNS, items, _HEADERS)
     return 0
 
 
@@ -36,18 +45,26 @@ def describe(image: ImageSummary, *, whole: bool) -> dict[str, Any]:
     """Return one image's columns, under Docker's field names where it has them."""
     from mydocker.base.units import format_size
 
+    from ..ages import since
+
     repository, tag = split_reference(image.reference)
-    identity = image.id if whole else image.id.removeprefix("sha256:")[:_SHORT_ID]
     return {
-        "ID": identity,
+        "ID": image.id if whole else short_id(image.id),
         "Repository": repository,
         "Tag": tag,
         "Reference": image.reference,
         "Digest": image.manifest_digest,
+        "CreatedSince": since(image.created),
         "CreatedAt": image.created[:19].replace("T", " "),
         "Size": format_size(image.size_bytes),
         "Base": image.base,
+        "Labels": ",".join(f"{key}={value}" for key, value in image.labels),
     }
+
+
+def short_id(identity: str) -> str:
+    """Return the twelve digits that stand for an id."""
+    return identity.removeprefix("sha256:")[:_SHORT_ID]
 
 
 def split_reference(reference: str) -> tuple[str, str]:

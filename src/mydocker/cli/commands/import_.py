@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def run(context: Context) -> int:
     """Make an image of a tar (`-`: standard input) and print its id."""
     arguments = context.arguments
-    source, name = arguments.positionals
+    source, name = (*arguments.positionals, "")[:2]
     if source == "-" and os.isatty(0):
         raise InvalidRequest("import: standard input is a terminal", hint="redirect it, or name the tar")
     images = context.engine.images

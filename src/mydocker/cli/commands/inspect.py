@@ -40,7 +40,7 @@ def _inspect(context: Context, name: str, kind: str) -> dict[str, Any]:
                 raise
             absent = error
     try:
-        return context.engine.images.inspect(name)
+        return context.engine.images.describe(name)
     except (NotFound, InvalidRequest) as error:
         if kind:
             raise

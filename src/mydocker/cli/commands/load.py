@@ -16,7 +16,7 @@ def run(context: Context) -> int:
     source, quiet = arguments["input"], arguments["quiet"]
     if source == "-" and os.isatty(0):
         raise InvalidRequest("load: no archive given", hint="name it with -i FILE, or redirect standard input")
-    for image in context.engine.images.load(source):
+    for image in context.engine.images.load(source, platform=arguments["platform"]):
         for reference in image.references:
             context.output.line(reference if quiet else f"Loaded image: {reference}")
         if not image.references:

@@ -1,0 +1,72 @@
+"""`export`: a container's file system as one tar, as its processes see it, without what is mounted in it.
+
+The layers are joined by the kernel: a read-only overlay of the container's write layer on its image, mounted in a mount
+namespace that only one thread of ours has. The thread ends with the mount detached and open, so nothing is ever mounted on the
+host, and a killed export leaves nothing. What the container writes meanwhile is seen or not, as with docker.
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base import paths
+from mydocker.base.errors import Conflict, Unavailable
+from mydocker.linux import syscalls
+from mydocker.runtime.rootfs import mount_overlay
+from mydocker.storage.diff import read_tree
+from mydocker.storage.layers import lock_layers
+from mydocker.storage.snapshots import LOWER_SEPARATOR
+
+from .lifecycle import CREATING
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+    from .store import ContainerRecord, Store
+
+
+def export(store: Store, record: ContainerRecord, target: int | BinaryIO) -> None:
+    """Write the tar to a descriptor or a binary file. Raises Conflict, NotFound (a layer is gone), OSError."""
+    if record.status == CREATING:
+        raise Conflict(f"export container {record.name}: it is still being made")
+    directory = store.layout.container(record.id)
+    with lock_layers(store.layout, record.layers):
+        root_fd = _open_merged(directory, tuple(record.config["lower_dirs"]))
+    read = read_tree(root_fd)  # takes the descriptor over
+    while data := read():
+        if isinstance(target, int):
+            view = memoryview(data)
+            while view:
+                view = view[os.write(target, view):]
+        else:
+            target.write(data)
+
+
+def _open_merged(directory: str, lower_dirs: tuple[str, ...]) -> int:
+    """Return the root directory of the joined layers on a detached mount. Raises RuntimeFailed, OSError."""
+    import threading  # cold
+
+    found: list[int] = []
+    failures: list[BaseException] = []
+
+    def mount() -> None:
+        try:
+            # Of this thread alone, and so is the namespace; both end with it.
+            syscalls.unshare(syscalls.CLONE_NEWNS)
+            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE, None)
+            place = f"{directory}/{paths.BUNDLE}/rootfs"
+            # The write layer is a lower directory of this overlay: a second one with it as its upper would be refused.
+            layers = LOWER_SEPARATOR.join((f"{directory}/{paths.UPPER}", *lower_dirs))
+            mount_overlay(place, [f"lowerdir={layers}", "redirect_dir=follow"])
+            found.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=mount, name="mydocker-export", daemon=True)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    if not found:
+        raise Unavailable("export: the layers could not be joined")
+    return found[0]
