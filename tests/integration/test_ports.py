@@ -7,14 +7,17 @@ import signal
 import socket
 import subprocess
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness import Mydocker, until
 from network_rig import HERE, Place, Server, TestHost, address_of, free_port, make_network, start
 
 from mydocker.base.paths import Layout
+from mydocker.linux.netlink import Route
 from mydocker.linux.nft import Tables
-from mydocker.network import firewall
+from mydocker.network import bridge, firewall
+from mydocker.network.store import NetworkStore
 
 pytestmark = pytest.mark.needs("root", "netns", "nft", "ip")
 
@@ -67,6 +70,27 @@ def test_udp_reaches_the_container_and_the_reply_comes_from_where_it_was_asked(m
         assert outside.ask(outside.host_ip, port, udp=True) == outside.ip
         assert HERE.ask("127.0.0.1", port, udp=True)
         assert outside.is_cut_off(outside.host_ip, port)  # tcp is not published
+
+
+def test_who_keeps_sending_datagrams_reaches_the_container_that_comes_next(mydocker: Mydocker, outside: TestHost) -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    with outside.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.connect((outside.host_ip, port))
+        client.settimeout(0.2)
+
+        def is_served() -> bool:
+            try:
+                client.send(b"?")
+                return bool(client.recv(100))
+            except OSError:
+                return False
+
+        assert not is_served()
+        for name in ("one", "next"):
+            with Server(start(mydocker, name, "-p", f"0.0.0.0:{port}:53/udp"), 53, udp=True):
+                until(is_served)
+            mydocker("rm", "-f", name)
+            assert not is_served()
 
 
 def test_an_ipv6_address_is_published_and_seen(mydocker: Mydocker, outside: TestHost) -> None:
@@ -274,6 +298,27 @@ def test_a_big_transfer_arrives_whole(mydocker: Mydocker, outside: TestHost) -> 
         thread.join()
     assert len(got) == size
     assert all(got[number << 20] == number == got[(number + 1 << 20) - 1] for number in range(size >> 20))
+
+
+@pytest.mark.slow
+@pytest.mark.time_limit(180)
+def test_200_starts_20_at_a_time_have_addresses_and_ports_of_their_own_and_leave_nothing(mydocker: Mydocker, busybox: str) -> None:
+    def run(number: int) -> str:
+        words = ("run", "-d", "--name", f"c{number}", "--network", "bridge", "-p", "80", busybox, "sleep", "1000")
+        return mydocker(*words, timeout_s=90).err
+
+    with ThreadPoolExecutor(20) as pool:
+        assert set(pool.map(run, range(200))) == {""}
+    addresses = {address_of(mydocker, f"c{number}") for number in range(200)}
+    ports = {mydocker.inspect(f"c{number}")["ports"]["80/tcp"][0]["HostPort"] for number in range(0, 200, 20)}
+    assert (len(addresses), len(ports), len(elements(mydocker))) == (200, 10, 200)
+    with Server(Place.of(mydocker, "c117"), 80):
+        assert HERE.ask("127.0.0.1", int(mydocker.inspect("c117")["ports"]["80/tcp"][0]["HostPort"]))
+    mydocker("rm", "-f", *(f"c{number}" for number in range(200)), timeout_s=90)
+    assert elements(mydocker) == []
+    network = NetworkStore(Layout(mydocker.root)).load("bridge")
+    with Route() as route:
+        until(lambda: bridge.ports_of(route, network) == [])
 
 
 def test_the_python_api_publishes_by_a_mapping(mydocker: Mydocker, busybox: str) -> None:

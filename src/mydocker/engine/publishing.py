@@ -277,6 +277,21 @@ def publish(store: Store, record: ContainerRecord) -> None:
             if endpoint.ip in inside or endpoint.ip6 in inside:
                 _prepare_bridge(route, endpoint, {port.host_ip for port in ports})
     firewall.publish(store.layout, ports, lambda owner: is_owner_alive(store, owner), published_loader(store))
+    _forget_flows(ports)
+
+
+def _forget_flows(ports: list[Published]) -> None:
+    """Have who keeps sending to a UDP port be led anew: to this container, or away from it."""
+    flows = {(port.host_ip, port.host_port) for port in ports if port.protocol == "udp"}
+    if not flows:
+        return
+    from mydocker.linux.conntrack import forget_udp  # cold
+
+    for address, port in flows:
+        try:
+            forget_udp(address, port)
+        except OSError as error:
+            log.debug("forget connections", port=port, error=error)  # a kernel without ctnetlink: they time out
 
 
 def _prepare_bridge(route: Route, endpoint: Endpoint, host_addresses: set[str]) -> None:
@@ -313,6 +328,7 @@ def withdraw(store: Store, record: ContainerRecord) -> None:
     """Take back what an ended container published; idempotent."""
     if record.ports:
         firewall.withdraw(store.layout, published_by(record))
+        _forget_flows(published_by(record))
 
 
 def withdraw_unrecorded(store: Store, container_id: str) -> None:
