@@ -54,7 +54,7 @@ def _list(link: _socket.socket, family: int, port: int) -> list[dict[int, bytes]
     body = attribute(_TUPLE_ORIG | _NESTED, attribute(_TUPLE_PROTO | _NESTED, proto))
     body += attribute(_FILTER | _NESTED, attribute(_FILTER_ORIG_FLAGS, flags) + attribute(_FILTER_REPLY_FLAGS, b"\0\0\0\0"))
     link.send(_pack(_GET, _NLM_F_DUMP, family, body))
-    found = []
+    found: list[dict[int, bytes]] = []
     while True:
         data = link.recv(1 << 18)
         at = 0
