@@ -58,11 +58,13 @@ class Engine:
         self._count += 1
         return f"bench-{os.getpid()}-{self._count}"
 
-    def start(self, *argv: str, options: Sequence[str] = (), verb: tuple[str, ...] = ("run", "-d")) -> str:
+    def start(
+        self, *argv: str, options: Sequence[str] = (), verb: tuple[str, ...] = ("run", "-d"), network: str = "none",
+    ) -> str:
         """Start (or with another verb: create) a container in the background and return its name."""
         name = self.new_name()
         self.containers.add(name)
-        self.call(*verb, "--name", name, "--network", "none", *options, IMAGE, *argv)
+        self.call(*verb, "--name", name, "--network", network, *options, IMAGE, *argv)
         return name
 
     def remove(self, *names: str) -> None:
@@ -72,9 +74,9 @@ class Engine:
             self.containers.difference_update(names)
 
     @contextmanager
-    def running(self, *argv: str, options: Sequence[str] = ()) -> Iterator[str]:
+    def running(self, *argv: str, options: Sequence[str] = (), network: str = "none") -> Iterator[str]:
         """A running container, for as long as the block lasts; yields its name."""
-        name = self.start(*argv, options=options)
+        name = self.start(*argv, options=options, network=network)
         try:
             yield name
         finally:
@@ -131,7 +133,10 @@ def _open_mydocker(state_dir: str) -> Iterator[Engine]:
         env["PYTHONPATH"] = source_dir()
     engine = Engine("mydocker", command, env, roomy_log=("--log-opt", "max-size=1g"), state_dir=state_dir)
     engine.version = engine.call("--version").split()[-1]
-    yield engine
+    try:
+        yield engine
+    finally:
+        engine.call("network", "prune", "-f")
 
 
 def mydocker_command() -> list[str]:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from payload import IMAGE, LINES_FILE_BYTES, write_docker_archive, write_tree_tar
 from processes import all_pids, descendants_of, kept_alive_by, pss_bytes, wait_until_caught
 from sampling import CommandFailed
+from traffic import address_of, time_transfer
 
 if TYPE_CHECKING:
     from engines import BundleRunner, Engine
@@ -29,6 +30,7 @@ _SLEEP = ("sleep", "100000")
 #: The shell is init: without a handler the kernel would keep SIGTERM from it.
 _ENDS_ON_TERM = ("sh", "-c", 'trap "exit 0" TERM; sleep 100000 & wait')
 _RUN_TRUE = ("run", "--rm", "--network", "none", IMAGE, "true")
+_RUN_ON_BRIDGE = ("run", "--rm", "--network", "bridge", IMAGE, "true")
 _CLIENTS = 8
 
 
@@ -88,6 +90,41 @@ def _seccomp(engine: Engine, bench: Bench) -> Iterator[Sampler]:
         return min(with_filter for with_filter, _ in pairs) - min(without for _, without in pairs)
 
     yield sample
+
+
+@contextmanager
+def _run_on_bridge(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    engine.call(*_RUN_ON_BRIDGE)
+    yield lambda: engine.time(*_RUN_ON_BRIDGE)
+
+
+@contextmanager
+def _bridge_alone(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    engine.call(*_RUN_ON_BRIDGE)
+
+    def sample() -> float:  # as with seccomp
+        pairs = [(engine.time(*_RUN_ON_BRIDGE), engine.time(*_RUN_TRUE)) for _ in range(bench.scale(10, 4))]
+        return min(with_network for with_network, _ in pairs) - min(without for _, without in pairs)
+
+    yield sample
+
+
+@contextmanager
+def _between_containers(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    size = bench.scale(2000, 200) << 20
+    with engine.running(*_SLEEP, network="bridge") as server, engine.running(*_SLEEP, network="bridge") as client:
+        pids = engine.init_pid(server), engine.init_pid(client)
+        address = address_of(pids[0])
+        yield lambda: time_transfer(*pids, address, 0, size)
+
+
+@contextmanager
+def _through_port(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    size = bench.scale(2000, 200) << 20
+    with engine.running(*_SLEEP, network="bridge", options=("-p", "127.0.0.1::5201")) as server:
+        pid = engine.init_pid(server)
+        port = int(engine.call("port", server, "5201/tcp").split()[0].rpartition(":")[2])
+        yield lambda: time_transfer(pid, 0, "127.0.0.1", port, size)
 
 
 @contextmanager
@@ -280,6 +317,10 @@ _TREE = "15,000 files, 200 MB"
 ROWS = (
     Row("run", "run --rm --network none IMAGE true", _run, 20, 5, {"docker": 1 / 5, "podman": 1 / 3}),
     Row("seccomp", "of that, the default seccomp filter", _seccomp, 7, 3, ceiling=0.002, peers=()),
+    Row("bridge", "run --rm --network bridge IMAGE true", _run_on_bridge, 20, 5, {"docker": 1 / 5, "podman": 1 / 5}),
+    Row("network", "of that, the network", _bridge_alone, 7, 3, ceiling=0.006, peers=()),
+    Row("tcp", "2 GB by TCP between containers", _between_containers, 7, 3, {"docker": 1.1, "podman": 1.1}),
+    Row("port", "2 GB by TCP to a published port", _through_port, 7, 3, {"docker": 1.1, "podman": 1.1}),
     Row("exec", "exec NAME true", _exec, 20, 5, {"docker": 2 / 3, "podman": 1 / 2}),
     Row("ps1", "ps, 1 container", _ps(1), 20, 5, {"podman": 1.2}),
     Row("ps200", "ps, 200 containers", _ps(200), 20, 5, {"podman": 1.2}),
