@@ -11,6 +11,7 @@ import shutil
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -195,6 +196,7 @@ class Answering:
                 self.end_headers()
                 if self.command != "HEAD":
                     self.wfile.write(data)
+                    time.sleep(float(headers.get("X-Stall", 0)))
                     if int(length) > len(data):
                         self.close_connection = True
 

@@ -93,7 +93,11 @@ VERBS = (
     Verb("images", "[IMAGE]", "List images", 0, 1),
     Verb("history", "IMAGE", "Show how an image was made", 1, 1),
     Verb("rmi", "IMAGE...", "Remove images", 1, -1),
+    Verb("tag", "IMAGE NAME[:TAG]", "Give an image one more name", 2, 2),
     Verb("pull", "IMAGE[:TAG|@DIGEST]", "Bring in an image from its registry", 1, 1),
+    Verb("push", "IMAGE[:TAG]", "Bring an image to the registry that its name says", 1, 1),
+    Verb("login", "[REGISTRY]", "Keep a user name and password for a registry (default: Docker Hub)", 0, 1),
+    Verb("logout", "[REGISTRY]", "Forget the password for a registry", 0, 1),
     Verb("import", "TAR|- [IMAGE[:TAG]]", "Make an image of a tar of a root file system", 1, 2, module="import_"),
     Verb("load", "", "Load images from an OCI or Docker archive", 0, 0),
     Verb("save", "IMAGE...", "Save images as an archive that docker, podman and load take", 1, -1),
@@ -238,8 +242,8 @@ RARE = frozenset((
 
 #: Verbs whose rows are in image_options.py.
 _IMAGE_VERBS = frozenset((
-    "commit", "export", "images", "history", "rmi", "import", "load", "pull", "save", "image-prune", "image-verify", "system-df",
-    "system-prune", "gc",
+    "commit", "export", "images", "history", "rmi", "import", "load", "pull", "push", "login", "logout", "tag", "save", "image-prune",
+    "image-verify", "system-df", "system-prune", "gc",
 ))
 
 #: Docker's two-word spellings: group -> word -> (verb, options put before what was typed).
@@ -253,7 +257,7 @@ GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
     "image": {
         "ls": ("images", ()), "list": ("images", ()), "rm": ("rmi", ()), "remove": ("rmi", ()),
-        **{verb: (verb, ()) for verb in ("import", "load", "save", "history", "pull")},
+        **{verb: (verb, ()) for verb in ("import", "load", "save", "history", "pull", "push", "tag")},
         "inspect": ("inspect", ("--type=image",)), "prune": ("image-prune", ()), "verify": ("image-verify", ()),
     },
     "network": {

@@ -106,8 +106,10 @@ class TerminalProgress(PlainProgress):
             columns, rows = os.get_terminal_size(self._fd)
         except OSError:
             columns, rows = 80, 24
+        columns, rows = columns or 80, rows or 24  # a terminal that was given no size
         shown = self._visible(max(1, rows - 2))
-        lines = [format_line(transfer, self._meters[id(transfer)], self._words)[:max(20, columns - 1)] for transfer in shown]
+        columns = max(20, columns - 1)
+        lines = [format_line(transfer, self._meters[id(transfer)], self._words, columns)[:columns] for transfer in shown]
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         self._drawn = len(lines)
         self.say(up + "\n".join(f"\r{line}\x1b[K" for line in lines) + "\x1b[J" if lines else up)
@@ -148,7 +150,7 @@ def bottleneck(network_s: float, cpu_s: float, disk_s: float) -> str:
     return most[1] if most[0] > 0 else ""
 
 
-def format_line(transfer: Transfer, meter: _Meter, words: tuple[str, str, str]) -> str:
+def format_line(transfer: Transfer, meter: _Meter, words: tuple[str, str, str], columns: int) -> str:
     """Return one layer's line."""
     if transfer.state == KEPT:
         return f"{transfer.short}: {words[2]}"
@@ -158,13 +160,22 @@ def format_line(transfer: Transfer, meter: _Meter, words: tuple[str, str, str]) 
         return f"{transfer.short}: Waiting"
     speed, waits_for = meter.look()
     share = min(1.0, transfer.done / transfer.size) if transfer.size else 0.0
-    filled = int(_BAR * share)
-    bar = "=" * filled + ">" * (filled < _BAR) + " " * (_BAR - filled - 1)
-    left = ""
+    head = f"{transfer.short}: {words[0]} "
+    tail = f" {format_size(transfer.done)}/{format_size(transfer.size)}  {format_size(int(speed))}/s"
     if speed > 0 and transfer.done < transfer.size:
-        left = f"  {format_duration((transfer.size - transfer.done) / speed)} left"
-    text = f"{transfer.short}: {words[0]} [{bar}] {format_size(transfer.done)}/{format_size(transfer.size)}"
-    return f"{text}  {format_size(int(speed))}/s{left}{f'  ({waits_for})' if waits_for else ''}"
+        tail += f"  {format_duration((transfer.size - transfer.done) / speed)} left"
+    if waits_for:
+        tail += f"  ({waits_for})"
+    return f"{head}{format_bar(share, columns - len(head) - len(tail))}{tail}"
+
+
+def format_bar(share: float, columns: int) -> str:
+    """Return a bar of what room there is; the numbers come first."""
+    inside = min(_BAR, columns) - 2
+    if inside < 4:
+        return f"{int(share * 100)}%"
+    filled = int(inside * share)
+    return f"[{'=' * filled}{'>' * (filled < inside)}{' ' * (inside - filled - 1)}]"
 
 
 def format_duration(seconds: float) -> str:

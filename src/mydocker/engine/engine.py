@@ -9,6 +9,7 @@ from .store import Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from typing import Any
 
     from mydocker.image.store import Images
@@ -82,6 +83,21 @@ class Engine:
         from .networks import Networks  # cold: most commands ask nothing about them
 
         return Networks(self.store)
+
+    def login(self, server: str, username: str, password: str, *, insecure: Sequence[str] = ()) -> str:
+        """Try credentials at a registry ("" for Docker Hub) and keep them as Docker does; returns where.
+
+        Raises Denied, Unavailable, InvalidRequest.
+        """
+        from mydocker.image import distribution  # cold
+
+        return distribution.login(server, username, password, insecure=insecure)
+
+    def logout(self, server: str) -> bool:
+        """Forget the credentials for a registry; tells whether there were any."""
+        from mydocker.image import distribution  # cold
+
+        return distribution.logout(server)
 
     def recover(self) -> None:
         """Finish what killed commands left behind, and put back what a reboot emptied."""

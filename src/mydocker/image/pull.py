@@ -24,7 +24,7 @@ from mydocker.storage import blobs
 from mydocker.storage.ingest import Ingested, ingest, read_file
 from mydocker.storage.pipeline import ChunkQueue
 
-from . import index
+from . import index, parallel
 from .progress import DONE, KEPT, MOVING, Transfer
 from .publish import NewImage, Staging, Vanished
 
@@ -215,7 +215,8 @@ class _Intake:
         self._layout = layout
         self._repositories = repositories
         self._progress = progress
-        self._failures: list[BaseException] = []
+        self._lock = threading.Lock()
+        self._is_stopped = False
         self._feeds: list[_Feed] = []
 
     def take(self, reference: Reference, image: RemoteImage) -> bool:
@@ -271,42 +272,30 @@ class _Intake:
 
     def _run(self, todo: list[_Job]) -> list[tuple[_Job, Ingested]]:
         """Take in each layer, several at a time. After a failure the others stop and what was taken in is let go."""
-        waiting = list(reversed(todo))
         done: list[tuple[_Job, Ingested]] = []
 
-        def work() -> None:
-            # list.pop and list.append are atomic; a failure ends the others.
-            while waiting and not self._failures:
-                try:
-                    job = waiting.pop()
-                except IndexError:
+        def work(job: _Job) -> None:
+            ingested = self._take_layer(job)
+            with self._lock:
+                if not self._is_stopped:
+                    done.append((job, ingested))
                     return
-                try:
-                    done.append((job, self._take_layer(job)))
-                except BaseException as error:
-                    self._fail(error)
+            ingested.discard()
 
-        threads = [
-            threading.Thread(target=work, name="mydocker-pull", daemon=True) for _ in range(min(len(todo), PARALLEL))
-        ]
-        for thread in threads:
-            thread.start()
         try:
-            for thread in threads:
-                thread.join()
-        except BaseException as error:  # the user's ctrl-C: the workers must not go on meanwhile
-            self._fail(error)
-            for thread in threads:
-                thread.join()
-        if self._failures:
+            parallel.run(todo, work, self._stop, at_a_time=PARALLEL)
+        except BaseException:
+            self._stop()
             for _, ingested in done:
                 ingested.discard()
-            raise self._failures[0]
+            raise
         return done
 
-    def _fail(self, error: BaseException) -> None:
-        self._failures.append(error)
-        for feed in list(self._feeds):
+    def _stop(self) -> None:
+        with self._lock:
+            self._is_stopped = True
+            feeds = list(self._feeds)
+        for feed in feeds:
             feed.stop()
 
     def _take_layer(self, job: _Job) -> Ingested:
@@ -317,9 +306,10 @@ class _Intake:
             ingested = self._unpack_stored(job)
         else:
             feed = _Feed(BlobReader(self._repositories, digest, job.layer.descriptor["size"]), job.transfer)
-            self._feeds.append(feed)
-            if self._failures:
-                feed.stop()  # it came too late to be stopped with the others
+            with self._lock:
+                self._feeds.append(feed)
+                if self._is_stopped:
+                    feed.stop()  # it came too late to be stopped with the others
             try:
                 ingested = self._ingest(job, feed.read)
             finally:
@@ -338,10 +328,14 @@ class _Intake:
             os.close(fd)
 
     def _ingest(self, job: _Job, read: Callable[[], bytes]) -> Ingested:
-        return ingest(
-            self._layout, read, keep_blob=job.needs_blob, unpack=job.needs_layer, digest=job.layer.descriptor["digest"],
-            diff_id=job.layer.diff_id,
-        )
+        digest = job.layer.descriptor["digest"]
+        try:
+            return ingest(
+                self._layout, read, keep_blob=job.needs_blob, unpack=job.needs_layer, digest=digest, diff_id=job.layer.diff_id)
+        except Corrupt as error:
+            if digest in error.message:
+                raise
+            raise Corrupt(f"read layer {digest}: {error.message}", hint=error.hint) from error
 
 
 class _Feed:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .load import LoadedImage
     from .progress import Progress
     from .pull import PulledImage
+    from .push import PushedImage
     from .remove import RemovedImage
     from .verify import VerifiedImage
 
@@ -157,9 +158,9 @@ class Images:
 
         return history_of(self.inspect(name), self.layout)
 
-    def find(self, name: str) -> Descriptor:
+    def find(self, name: str, manifests: list[Descriptor] | None = None) -> Descriptor:
         """Return the descriptor of a reference, `name@digest`, or a unique prefix of an id or manifest digest."""
-        manifests = index.load(self.layout)
+        manifests = index.load(self.layout) if manifests is None else manifests
         prefix = name.removeprefix("sha256:")
         is_id_only = name.startswith("sha256:") and is_hex(prefix)
         parsed = None if is_id_only else references.parse(name)
@@ -246,6 +247,30 @@ class Images:
         from . import distribution  # cold: HTTP and TLS cost a start 100 ms
 
         return distribution.pull(self.layout, name, platform=platform, insecure=insecure, progress=progress)
+
+    def push(
+        self, name: str, others: Sequence[str] = (), *, insecure: Sequence[str] = (), progress: Progress | None = None
+    ) -> PushedImage:
+        """Push an image to the registry that its name says; with `others`, a manifest list of it and them."""
+        from . import distribution  # cold
+
+        descriptors = [self.find(image) for image in (name, *others)]
+        return distribution.push(self.layout, name, descriptors, insecure=insecure, progress=progress)
+
+    def tag(self, name: str, target: str) -> str:
+        """Give an image one more name; returns it, familiar. Raises NotFound, Conflict, InvalidRequest."""
+        if name in (HOST, "host:latest"):
+            raise Conflict("tag image host: it is built in", hint="commit a container of it")
+        canonical = self.judged_name(target)
+        if not canonical:
+            raise InvalidRequest("tag: the new name is empty", hint="write NAME[:TAG]")
+
+        def change(manifests: list[Descriptor]) -> None:
+            # Looked up while the index is locked: what is named must not be removed at this moment.
+            index.tag(manifests, self.find(name, manifests), canonical)
+
+        index.update(self.layout, change)
+        return references.parse(canonical).familiar
 
     def list_tags(self, name: str, *, insecure: Sequence[str] = ()) -> Iterator[str]:
         """Yield the familiar name of every tag that a repository has at its registry."""

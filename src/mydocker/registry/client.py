@@ -105,11 +105,13 @@ class Server:
         return self._authorizer
 
     def request(
-        self, method: str, url: str, *, scope: str, headers: Mapping[str, str] | None = None, body: object = None
+        self, method: str, url: str, *, scope: str, headers: Mapping[str, str] | None = None,
+        body: bytes | Callable[[], object] | None = None,
     ) -> Response:
         """Send one request with what authorization there is, answering a challenge; the answer may be an error.
 
-        A URL of another origin gets no authorization. Raises Unreachable, Denied.
+        A body that is callable gives a file, a new one each time. A URL of another origin gets no authorization.
+        Raises Unreachable, Denied.
         """
         is_ours = origin(url) == origin(self.base())
         for _ in range(2):
@@ -117,7 +119,7 @@ class Server:
             authorization = self.authorizer.header(scope) if is_ours else ""
             if authorization:
                 sent["Authorization"] = authorization
-            response = self.transport.send(method, url, headers=sent, body=body)
+            response = self.transport.send(method, url, headers=sent, body=body() if callable(body) else body)
             if response.status != 401 or origin(response.url) != origin(self.base()):
                 return response
             challenges = response.headers.getlist("WWW-Authenticate") if hasattr(response.headers, "getlist") else []
@@ -196,6 +198,17 @@ class Repository:
         except Corrupt:
             return ""
         return told
+
+    def put_manifest(self, name: str, data: bytes, media_type: str) -> None:
+        """Store a manifest or index under a tag or its digest. Raises Corrupt when the server understood another one."""
+        digest = digest_of(data)
+        told = self.server.ask(
+            "PUT", self.url("manifests", name), lambda response: str(response.headers.get("Docker-Content-Digest", "")),
+            scope=self.push_scope, what=f"{self.shown}{'@' if ':' in name else ':'}{name}", headers={"Content-Type": media_type},
+            body=data, good=(200, 201, 202),
+        )
+        if told and told != digest:
+            raise Corrupt(f"push {self.shown}:{name}: the registry stored digest {told[:80]}, not {digest}")
 
     def list_tags(self) -> Iterator[str]:
         """Yield the tags, as the server sorts them. Raises NotFound, Corrupt, Denied, Unavailable."""

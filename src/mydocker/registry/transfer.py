@@ -4,21 +4,26 @@ Source: opencontainers/distribution-spec v1.1 (pulling blobs, pushing blobs), RF
 """
 from __future__ import annotations
 
+import os
 import time
+from urllib.parse import urlencode, urlsplit
 
 from mydocker.base.errors import Corrupt, Denied, MydockerError, NotFound
 
-from .client import ATTEMPTS, Busy, failure_of, wait
-from .transport import Unreachable
+from .client import ATTEMPTS, Busy, failure_of, persist, wait
+from .transport import Unreachable, redirected
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .client import Repository
     from .transport import Response
 
 CHUNK_BYTES = 256 << 10
+#: Blobs up to this size go up in one request, larger ones in pieces of it, so that a broken connection costs no more.
+PIECE_BYTES = 64 << 20
+_BINARY = {"Content-Type": "application/octet-stream"}
 
 
 class BlobReader:
@@ -124,3 +129,140 @@ class BlobReader:
         response = self._response
         if response is not None:
             response.shut_down()
+
+
+class BlobWriter:
+    """One blob on its way up to a repository, from a file of ours.
+
+    `moved` is told how far it is. One thread uploads; `stop` from another ends it.
+    """
+
+    def __init__(self, repository: Repository, digest: str, fd: int, size: int, moved: Callable[[int, float], None]) -> None:
+        self.digest = digest
+        self._repository = repository
+        self._fd = fd
+        self._size = size
+        self._moved = moved
+        self._is_stopped = False
+        self._shown = f"blob {digest} to {repository.shown}"
+
+    def stop(self) -> None:
+        """Make the upload fail at its next piece. From any thread."""
+        self._is_stopped = True
+
+    def is_there(self) -> bool:
+        """Tell whether the repository has the blob. Raises Denied, Unavailable, ..."""
+        try:
+            return self._repository.server.ask(
+                "HEAD", self._repository.url("blobs", self.digest), lambda _: True, scope=self._repository.push_scope,
+                what=self._shown)
+        except NotFound:
+            return False
+
+    def mount(self, other: str) -> bool:
+        """Have the registry take the blob over from another of its repositories; False when it will not."""
+        query = urlencode({"mount": self.digest, "from": other})
+        scope = f"{self._repository.push_scope} repository:{other}:pull"
+        url = f"{self._repository.url('blobs', 'uploads')}/?{query}"
+        with self._repository.server.request("POST", url, scope=scope, body=b"") as response:
+            if response.status == 202:
+                self._cancel(response)
+            return response.status == 201
+
+    def _cancel(self, response: Response) -> None:
+        """Give an upload up that was begun in place of a mount; the server would forget it by itself, later."""
+        place = redirected(response.url, response.headers.get("Location", ""))
+        self._repository.server.request("DELETE", place, scope=self._repository.push_scope).finish()
+
+    def upload(self) -> None:
+        """Upload the blob. Raises Denied, Busy, Unreachable, Unavailable."""
+        persist(self._upload_whole if self._size <= PIECE_BYTES else self._upload_in_pieces)
+
+    def _begin(self) -> str:
+        """Return the place of a new upload."""
+        with self._ask("POST", f"{self._repository.url('blobs', 'uploads')}/", good=(202,), body=b"") as response:
+            return redirected(response.url, response.headers.get("Location", ""))
+
+    def _ask(
+        self, method: str, url: str, *, good: tuple[int, ...], body: bytes | Callable[[], object] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> Response:
+        if self._is_stopped:
+            raise Unreachable(f"{self._shown}: stopped", is_final=True)
+        response = self._repository.server.request(
+            method, url, scope=self._repository.push_scope, headers=headers, body=body)
+        if response.status not in good:
+            raise failure_of(response, self._shown, self._repository.server.shown)
+        return response
+
+    def _upload_whole(self) -> None:
+        place = _with_digest(self._begin(), self.digest)
+        headers = {**_BINARY, "Content-Length": str(self._size)}
+        self._ask("PUT", place, good=(201,), body=lambda: self._piece(0, self._size), headers=headers).finish()
+
+    def _upload_in_pieces(self) -> None:
+        place = self._begin()
+        position = failures = 0
+        while position < self._size:
+            size = min(PIECE_BYTES, self._size - position)
+            headers = {**_BINARY, "Content-Length": str(size), "Content-Range": f"{position}-{position + size - 1}"}
+            try:
+                with self._ask(
+                    "PATCH", place, good=(202,), body=lambda at=position, much=size: self._piece(at, much), headers=headers  # type: ignore[misc]
+                ) as response:
+                    place = redirected(response.url, response.headers.get("Location", ""))
+                    position += size
+                    failures = 0
+            except (Busy, Unreachable) as error:
+                failures += 1
+                if failures >= ATTEMPTS or self._is_stopped:
+                    raise
+                wait(failures, error)
+                position, place = self._ask_position(place)
+        self._ask("PUT", _with_digest(place, self.digest), good=(201,), body=b"", headers=_BINARY).finish()
+
+    def _ask_position(self, place: str) -> tuple[int, str]:
+        """Ask the server how much it has, and where to go on; a forgotten upload begins again."""
+        try:
+            with self._ask("GET", place, good=(204,)) as response:
+                _, _, last = response.headers.get("Range", "").rpartition("-")
+                there = redirected(response.url, response.headers.get("Location") or place)
+                # `0-0` of an empty upload and of one byte look the same: one byte too few does no harm where none is.
+                position = int(last) + 1 if last.isdigit() and int(last) > 0 else 0
+                if position <= self._size:
+                    return position, there
+        except NotFound:
+            pass
+        return 0, self._begin()
+
+    def _piece(self, position: int, size: int) -> _Piece:
+        return _Piece(self, position, size)
+
+
+class _Piece:
+    """A part of the file as urllib3 reads it; tells on the way how far it is."""
+
+    def __init__(self, writer: BlobWriter, position: int, size: int) -> None:
+        self._writer = writer
+        self._position = position
+        self._end = position + size
+        self._given_at = 0.0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; between two calls they are sent."""
+        writer = self._writer
+        now = time.monotonic()
+        writer._moved(self._position, now - self._given_at if self._given_at else 0.0)
+        if writer._is_stopped:
+            raise ConnectionAbortedError(103, "the upload is stopped")
+        left = self._end - self._position
+        data = os.pread(writer._fd, left if size < 0 else min(size, left), self._position)
+        if not data and left:
+            raise Corrupt(f"{writer._shown}: the file of the blob is cut short")
+        self._position += len(data)
+        self._given_at = time.monotonic()
+        return data
+
+
+def _with_digest(place: str, digest: str) -> str:
+    return f"{place}{'&' if urlsplit(place).query else '?'}{urlencode({'digest': digest})}"

@@ -176,6 +176,7 @@ class Transport:
         context = ssl.create_default_context()
         authorities, pairs = settings.certificate_files(host)
         if self._machine.is_insecure(host):
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user has said so
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         try:
