@@ -242,8 +242,8 @@ RARE = frozenset((
 
 #: Verbs whose rows are in image_options.py.
 _IMAGE_VERBS = frozenset((
-    "commit", "export", "images", "history", "rmi", "import", "load", "pull", "push", "login", "logout", "tag", "save", "image-prune",
-    "image-verify", "system-df", "system-prune", "gc",
+    "commit", "export", "images", "history", "rmi", "import", "load", "pull", "push", "login", "logout", "tag", "save",
+    "image-prune", "image-verify", "system-df", "system-prune", "gc",
 ))
 
 #: Docker's two-word spellings: group -> word -> (verb, options put before what was typed).
