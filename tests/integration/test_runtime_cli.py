@@ -495,13 +495,20 @@ def test_spec_is_a_document_that_runs(runtime: Runtime) -> None:
     runtime("spec", cwd=f"{runtime.directory}/b")
     assert "exists" in runtime("spec", cwd=f"{runtime.directory}/b", code=1).stderr
     with open(f"{runtime.directory}/b/config.json") as stream:
-        assert json.load(stream)["process"]["args"] == ["sh"]
+        spec = json.load(stream)
+    assert spec["process"]["args"] == ["sh"]
+    kinds = [namespace["type"] for namespace in spec["linux"]["namespaces"]]
+    assert ("cgroup" in kinds) == os.path.exists("/sys/fs/cgroup/cgroup.controllers")
     os.symlink(f"{runtime.directory}/rootfs", f"{runtime.directory}/b/rootfs")
     with Terminal([PROGRAM, "--root", runtime.root, "run", "--bundle", f"{runtime.directory}/b", "c"], {}, 24, 80) as terminal:
         terminal.type("hostname; exit 6\r")
         terminal.expect("mydocker\r\n")
         assert terminal.wait() == 6
     runtime("spec", "--rootless", "--bundle", runtime.directory)
+
+
+def test_list_of_a_root_that_is_not_there_is_an_error(runtime: Runtime) -> None:
+    assert "no such file or directory" in runtime("list", code=1).stderr.lower()
 
 
 def test_features_name_what_the_specification_asks_for(runtime: Runtime) -> None:

@@ -414,3 +414,18 @@ def test_what_was_mounted_before_is_mapped_as_well(runtime: Runtime) -> None:
               {"destination": "/second", "source": f"{rootfs}/first", "options": ["bind"], "uidMappings": mappings, "gidMappings": mappings}]
     bundle = runtime.bundle("sh", "-c", "touch /first/x; stat -c %u /second/x", mounts=mounts)
     assert runtime("run", "--bundle", bundle, "conformance-mapped").stdout == "1000\n"
+
+
+def test_the_hosts_sys_is_read_only_with_all_that_is_below_it(runtime: Runtime) -> None:
+    subprocess.run(["chown", "-R", "100000:100000", f"{runtime.directory}/rootfs"], check=True)
+    os.chmod(runtime.directory, 0o755)
+    mapping = [{"containerID": 0, "hostID": 100000, "size": 65536}]
+    kinds = ("pid", "ipc", "uts", "mount", "cgroup", "user")  # a new sysfs would be of the host's network namespace: EPERM
+    linux = {"namespaces": [{"type": kind} for kind in kinds], "uidMappings": mapping, "gidMappings": mapping, "maskedPaths": []}
+    mounts = [{"destination": "/proc", "type": "proc"},
+              {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}]
+    bundle = runtime.bundle("grep", " /sys", "/proc/self/mountinfo", mounts=mounts, linux=linux)
+    lines = [line.split() for line in runtime("run", "--bundle", bundle, "conformance-sys").stdout.splitlines()]
+    found = {line[4]: set(line[5].split(",")) for line in lines if line[4].startswith("/sys")}
+    assert len(found) > 1
+    assert [path for path, options in found.items() if not {"ro", "nosuid", "noexec", "nodev"}.issubset(options)] == []

@@ -350,6 +350,8 @@ def test_capabilities_in_all_five_sets_and_unknown_ones_are_left_out(runtime: Ru
     process = {"capabilities": sets, "user": {"uid": 1000, "gid": 1000}}
     out = run(runtime, "grep ^Cap /proc/self/status | cut -f2", process=process)
     assert [int(word, 16) for word in out.split()] == [1, 1, 1, 1 | 1 << 13, 1]
+    bundle = runtime.bundle("true", process=process)
+    assert "ignoring unknown capabilities: CAP_OF_THE_FUTURE\n" in runtime("run", "--bundle", bundle, "c").stderr
 
 
 def test_kernel_parameters_are_the_containers_own(runtime: Runtime) -> None:

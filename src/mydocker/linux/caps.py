@@ -22,7 +22,7 @@ def mask(names: list[str] | tuple[str, ...]) -> int:
     """Return the bit mask of capability names.
 
     A name that is none is left out, as runc does: a spec may be of a later kernel's time. Whoever reads a
-    spec warns of it (oci/validate.py); the user's own words are judged in engine/request.py.
+    spec warns of it (runtime/bundle.py); the user's own words are judged in engine/request.py.
     """
     bits = 0
     for name in names:

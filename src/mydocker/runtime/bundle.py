@@ -14,6 +14,7 @@ from mydocker.base import files, jsontext, trace
 from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
+from mydocker.linux.caps import NUMBERS
 from mydocker.linux.process import boot_id, read_start_time
 from mydocker.oci.validate import validate_spec
 
@@ -77,7 +78,7 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
     listen = announce_listen_fds(process)
     wants_terminal = bool(process.get("terminal"))
     check_terminal(arguments["console-socket"], wants_terminal, detached=wait_at_fifo or arguments["detach"])
-    warn_of_ambient(process)
+    warn_of_capabilities(process)
     with Undo() as undo:
         lock = context.root.claim(context.id)
         undo.callback(lock.close)
@@ -118,9 +119,15 @@ def record(context: Context, bundle: Bundle, created: Created) -> ContainerState
         start_time=read_start_time(created.pid) or 0, boot_id=boot_id())
 
 
-def warn_of_ambient(process: Process) -> None:
-    """Tell of ambient capabilities that cannot be (capabilities(7)); the command runs without them, as with runc."""
+def warn_of_capabilities(process: Process) -> None:
+    """Tell of capabilities that are none, and of ambient ones that cannot be (capabilities(7)); the command runs without
+    them, as with runc (config.md "Linux Process")."""
     sets = process.get("capabilities", {})
+    names = {name for listed in sets.values() for name in listed or ()}  # type: ignore[attr-defined]
+    if unknown := sorted(names.difference(NUMBERS)):
+        from .cli import warn  # cold
+
+        warn(InvalidRequest(f"ignoring unknown capabilities: {' '.join(unknown)}"))
     for name in sets.get("ambient") or ():
         if name not in (sets.get("inheritable") or ()) or name not in (sets.get("permitted") or ()):
             from .cli import warn  # cold

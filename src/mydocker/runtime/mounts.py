@@ -73,7 +73,7 @@ class MountFilesystem(Record):
             if error.errno not in (errno.EPERM, errno.EBUSY) or self.fstype not in _HOST_VIEWS:
                 raise
             mount = open_bind(_HOST_VIEWS[self.fstype], recursive=True)
-            set_attributes(mount, options.set, 0)
+            set_attributes(mount, options.set, 0, recursive=True)  # a new one would have nothing below it that is writable
         if options.copy_up:
             _copy_up(root, self.destination, mount)
         set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)

@@ -165,11 +165,13 @@ class StateRoot:
         return f"{self.path}/~seccomp"
 
     def ids(self) -> list[str]:
-        """Return the ids of all containers that were made, sorted."""
+        """Return the ids of all containers that were made, sorted. Raises OSError where `--root` named what is not there."""
         try:
             names = os.listdir(self.path)
         except FileNotFoundError:
-            return []
+            if self.path != default_root():
+                raise
+            return []  # nothing was created yet
         return sorted(name for name in names if os.access(f"{self.path}/{name}/{STATE}", os.F_OK))
 
 

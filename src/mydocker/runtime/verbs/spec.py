@@ -59,11 +59,19 @@ def example() -> dict[str, Any]:
         ],
         "linux": {
             "resources": {"devices": [{"allow": False, "access": "rwm"}]},
-            "namespaces": [{"type": kind} for kind in ("pid", "network", "ipc", "uts", "mount", "cgroup")],
+            "namespaces": [{"type": kind} for kind in _namespaces()],
             "maskedPaths": _MASKED,
             "readonlyPaths": _READ_ONLY,
         },
     }
+
+
+def _namespaces() -> tuple[str, ...]:
+    """As runc: on cgroup v1 a container sees the host's names of its cgroups, and callers add the namespace themselves."""
+    from mydocker.linux.cgroup.hierarchy import hierarchy  # cold
+
+    own = ("pid", "network", "ipc", "uts", "mount")
+    return (*own, "cgroup") if hierarchy().kind == "v2" else own
 
 
 def _mount(destination: str, fstype: str, options: list[str] | None = None, *, source: str = "") -> dict[str, Any]:
