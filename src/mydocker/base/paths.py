@@ -10,6 +10,7 @@
       name/<name> -> ../container/<id>
       volume/<name>/  network/<name>.json
       seccomp/<key>                    a compiled filter, see runtime/seccomp.py; a cache: may be removed at any time
+      build/<key>.json                 the build cache, see build/cache.py
       trash/<unique>                   renamed here first, then deleted; any command may finish that
     <run>/<name> -> <root>/container/<id>    MYDOCKER_RUN, or /run/mydocker for the default root, or <root>/run
 """
@@ -101,6 +102,11 @@ class Layout:
     def network(self, name: str) -> str:
         """One network's file."""
         return f"{self.root}/network/{name}.json"
+
+    @property
+    def build(self) -> str:
+        """The build cache: one record a step, and the directories of RUN --mount=type=cache."""
+        return f"{self.root}/build"
 
     @property
     def seccomp(self) -> str:

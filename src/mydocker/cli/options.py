@@ -98,6 +98,8 @@ VERBS = (
     Verb("push", "IMAGE[:TAG]", "Bring an image to the registry that its name says", 1, 1),
     Verb("login", "[REGISTRY]", "Keep a user name and password for a registry (default: Docker Hub)", 0, 1),
     Verb("logout", "[REGISTRY]", "Forget the password for a registry", 0, 1),
+    Verb("build", "CONTEXT", "Make an image of a Dockerfile and the files it names", 1, 1),
+    Verb("builder-prune", "", "Forget the build cache", 0, 0, module="build"),
     Verb("import", "TAR|- [IMAGE[:TAG]]", "Make an image of a tar of a root file system", 1, 2, module="import_"),
     Verb("load", "", "Load images from an OCI or Docker archive", 0, 0),
     Verb("save", "IMAGE...", "Save images as an archive that docker, podman and load take", 1, -1),
@@ -257,13 +259,15 @@ GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
     "image": {
         "ls": ("images", ()), "list": ("images", ()), "rm": ("rmi", ()), "remove": ("rmi", ()),
-        **{verb: (verb, ()) for verb in ("import", "load", "save", "history", "pull", "push", "tag")},
+        **{verb: (verb, ()) for verb in ("import", "load", "save", "history", "pull", "push", "tag", "build")},
         "inspect": ("inspect", ("--type=image",)), "prune": ("image-prune", ()), "verify": ("image-verify", ()),
     },
     "network": {
         **{word: (f"network-{word}", ()) for word in ("create", "ls", "inspect", "rm", "prune", "connect", "disconnect")},
         "list": ("network-ls", ()), "remove": ("network-rm", ()),
     },
+    "builder": {"prune": ("builder-prune", ()), "build": ("build", ())},
+    "buildx": {"build": ("build", ())},
     "system": {"info": ("info", ()), "df": ("system-df", ()), "prune": ("system-prune", ())},
 }
 
@@ -277,11 +281,15 @@ def find_verb(name: str) -> Verb | None:
 
 
 def options_of(verb: str) -> list[Option]:
-    """Return the rows that a verb accepts; verbs of networks and of images have tables of their own."""
+    """Return the rows that a verb accepts; verbs of networks, images and builds have tables of their own."""
     if verb.startswith("network-"):
         from .network_options import NETWORK_OPTIONS  # cold
 
         return [option for option in NETWORK_OPTIONS if verb in option.verbs]
+    if verb in ("build", "builder-prune"):
+        from .build_options import BUILD_OPTIONS  # cold
+
+        return [option for option in BUILD_OPTIONS if verb in option.verbs]
     if verb in _IMAGE_VERBS:
         from .image_options import IMAGE_OPTIONS  # cold
 

@@ -49,8 +49,10 @@ class Creator:
         self.images = images
         self.starter = starter
 
-    def create(self, config: ContainerConfig, *, start: bool, client_flags: int = 0) -> tuple[ContainerRecord, LiveSession]:
-        """Make a container and leave it `created`, or `running` with `start`.
+    def create(
+        self, config: ContainerConfig, *, start: bool, client_flags: int = 0, resolved: ResolvedImage | None = None
+    ) -> tuple[ContainerRecord, LiveSession]:
+        """Make a container and leave it `created`, or `running` with `start`; `resolved` stands in for the image (builds).
 
         Returns its record and a session of its monitor with the given subscription (see
         monitor/protocol.py). Raises MydockerError; then nothing is left of it.
@@ -68,7 +70,7 @@ class Creator:
             from .connecting import pin_networks  # cold
 
             config = pin_networks(self.store.layout, config)
-        resolved = self._resolve(config)
+        resolved = resolved or self._resolve(config)
         claim = self.store.claim_id()
         with Undo() as undo:
             undo.callback(claim.close)

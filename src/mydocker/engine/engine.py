@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mydocker.image.store import Images
 
+    from .builds import Builds
     from .creating import Creator
     from .networks import Networks
     from .starting import Starter
@@ -48,6 +49,13 @@ class Engine:
 
             self._images = Images(self.layout)
         return self._images
+
+    @property
+    def builds(self) -> Builds:
+        """Builds of Dockerfiles, and their cache."""
+        from .builds import Builds  # cold
+
+        return Builds(self.store, self.images)
 
     def _make_starter(self) -> Starter:
         if self._is_single_threaded:

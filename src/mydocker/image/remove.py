@@ -58,7 +58,7 @@ def remove(
         untagged = tuple(parse(name).familiar for name in names)
         if not is_last:
             return RemovedImage(untagged=untagged, deleted=()), refs.Marks(blobs=frozenset(), layers=frozenset())
-        lost, needed = refs.mark_images(layout, mine), refs.mark_images(layout, manifests)
+        lost, needed = refs.mark_images(layout, mine), refs.mark_needed(layout, manifests)
         # Besides its own, layers that got their names but never an image: whoever made them was killed in between.
         return RemovedImage(untagged=untagged, deleted=(_image_id(layout, digest),)), refs.Marks(
             blobs=lost.blobs - needed.blobs, layers=(lost.layers | layers.chains(layout)) - needed.layers
@@ -146,7 +146,7 @@ def collect(layout: Layout) -> int:
         freed = _collect_locked(layout, needed)
 
     if os.path.isdir(blobs.directory(layout)):
-        index.update(layout, lambda manifests: refs.mark_images(layout, manifests), then=sweep)
+        index.update(layout, lambda manifests: refs.mark_needed(layout, manifests), then=sweep)
     layers.sweep(layout)
     trash.sweep(layout)
     return freed

@@ -73,7 +73,7 @@ def ingest(
                 pass
             size = entries = 0
         else:
-            size, entries = _unpack(chunks, layer.diff_fd, limits or Limits())
+            size, entries = unpack_chunks(chunks, layer.diff_fd, limits or Limits())
         found_digest, found_diff_id = taken.digests()
         if digest and found_digest != digest:
             raise Corrupt(f"read layer {digest}: its bytes have digest {found_digest}")
@@ -145,7 +145,7 @@ class _Intake:
         return stored, f"sha256:{self._inflated.hexdigest()}" if self.compression else stored
 
 
-def _unpack(chunks: Iterator[bytes], root_fd: int, limits: Limits) -> tuple[int, int]:
+def unpack_chunks(chunks: Iterator[bytes], root_fd: int, limits: Limits) -> tuple[int, int]:
     """Feed chunks to an unpacking thread; returns bytes and members. Raises what either side raises."""
     import threading  # cold
 

@@ -54,6 +54,31 @@ def mark_digests(layout: Layout, digests: Iterable[str]) -> Marks:
     return Marks(blobs=frozenset(used_blobs), layers=frozenset(used_layers))
 
 
+def mark_needed(layout: Layout, descriptors: Iterable[Descriptor]) -> Marks:
+    """Return what the given images and the build cache need."""
+    marks, cached = mark_images(layout, descriptors), mark_cache(layout)
+    return Marks(blobs=marks.blobs | cached.blobs, layers=marks.layers | cached.layers)
+
+
+def mark_cache(layout: Layout) -> Marks:
+    """Return what the records of the build cache need (build/cache.py)."""
+    used_blobs: set[str] = set()
+    used_layers: set[str] = set()
+    try:
+        names = [name for name in os.listdir(layout.build) if name.endswith(".json")]
+    except FileNotFoundError:
+        names = []
+    for name in names:
+        try:
+            record = files.load_json(f"{layout.build}/{name}")
+            if record["layer"] is not None:
+                used_blobs.add(record["layer"]["blob"]["digest"])
+                used_layers.update(record["chain"])
+        except (FileNotFoundError, Corrupt, KeyError, TypeError):
+            continue  # pruned at this moment, or half written before a power cut: it promises nothing
+    return Marks(blobs=frozenset(used_blobs), layers=frozenset(used_layers))
+
+
 def container_records(layout: Layout) -> Iterator[dict[str, Any]]:
     """Yield the record of each container that has one."""
     for name in os.listdir(layout.containers):

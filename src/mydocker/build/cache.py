@@ -1,0 +1,114 @@
+"""The build cache: what a step made, under a key of all that it was made of.
+
+    build/
+      <key hex>.json     {"version", "created", "layer": null | {"diff_id", "blob"}, "chain"}
+      .cache-<id hex>/   the directory of a RUN --mount=type=cache, locked as its `sharing` says
+
+A record is a promise only while its layer is there; storage/refs.py counts records as users of their layers and
+blobs, so that `rmi` leaves both, and `builder prune` takes all. Owns no lock: records are replaced whole.
+"""
+from __future__ import annotations
+
+import os
+
+from mydocker.base import files
+from mydocker.base.errors import Corrupt
+from mydocker.base.record import Record
+from mydocker.oci.digest import chain_ids
+from mydocker.storage import blobs, layers
+
+from .state import Layer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from mydocker.base.paths import Layout
+
+VERSION = 1
+
+
+class Hit(Record):
+    """What a step made before; no layer when it changed no file."""
+
+    created: str
+    layer: Layer | None
+
+
+class Cache:
+    """Records below one layout. New ones wait in memory until their layers are published."""
+
+    def __init__(self, layout: Layout, *, is_enabled: bool) -> None:
+        self._layout = layout
+        self._is_enabled = is_enabled
+        self._new: dict[str, dict[str, Any]] = {}
+
+    def find(self, key: str, below: tuple[Layer, ...], held: layers.LayerLocks) -> Hit | None:
+        """Return what is known under a key, its layer locked by `held`; None when something of it is missing."""
+        if not self._is_enabled:
+            return None
+        try:
+            record = files.load_json(self._path(key))
+            if record["version"] != VERSION:
+                return None
+            found = record["layer"]
+            if found is None:
+                return Hit(created=record["created"], layer=None)
+            chain = chain_ids([*(layer.diff_id for layer in below), found["diff_id"]])[-1]
+            if not blobs.is_there(self._layout, found["blob"]["digest"]) or not layers.is_there(self._layout, chain):
+                return None
+            held.add(self._layout, chain)
+            return Hit(
+                created=record["created"], layer=Layer(name=chain, diff_id=found["diff_id"], blob=found["blob"]))
+        except FileNotFoundError:
+            return None
+        except (Corrupt, KeyError, TypeError):
+            return None  # half a record after a power cut: the step is done again, and the record replaced
+
+    def add(self, key: str, created: str, below: tuple[Layer, ...], layer: Layer | None) -> None:
+        """Remember what a step made, once `save` is called."""
+        record: dict[str, Any] = {"version": VERSION, "created": created, "layer": None}
+        if layer is not None:
+            record["layer"] = {"diff_id": layer.diff_id, "blob": layer.blob}
+            record["chain"] = list(chain_ids([*(one.diff_id for one in below), layer.diff_id]))
+        self._new[key] = record
+
+    def save(self) -> None:
+        """Write what was added; its layers have their names now."""
+        if not self._new:
+            return
+        os.makedirs(self._layout.build, mode=0o700, exist_ok=True)
+        for key, record in self._new.items():
+            files.save_json(self._path(key), record)
+        self._new.clear()
+
+    def _path(self, key: str) -> str:
+        return f"{self._layout.build}/{key.removeprefix('sha256:')}.json"
+
+
+def prune(layout: Layout) -> int:
+    """Forget every record and every cache directory that nobody uses; returns how many."""
+    from mydocker.base import locks  # cold
+    from mydocker.base.errors import NotFound
+    from mydocker.storage import trash
+
+    count = 0
+    try:
+        names = os.listdir(layout.build)
+    except FileNotFoundError:
+        return 0
+    for name in names:
+        path = f"{layout.build}/{name}"
+        if not name.startswith(".cache-"):
+            os.unlink(path)
+            count += name.endswith(".json")
+            continue
+        try:
+            lock = locks.lock_directory(path, wait=False)
+        except NotFound:
+            continue
+        if lock is not None:
+            with lock:
+                trash.discard(layout, path)
+            count += 1
+    return count

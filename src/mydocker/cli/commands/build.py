@@ -1,0 +1,44 @@
+"""`mydocker build` and `builder prune`."""
+from __future__ import annotations
+
+import os
+
+from mydocker.base.errors import CommandFailed, InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..context import Context
+
+
+def run(context: Context) -> int:
+    """Build an image and print its id; progress goes to standard error."""
+    if context.arguments.verb.name == "builder-prune":
+        count = context.engine.builds.prune()
+        context.output.line(f"Forgot {count} entries of the build cache")
+        return 0
+    from ..build_progress import choose_progress  # cold
+
+    arguments = context.arguments
+    kind = "quiet" if arguments["quiet"] else arguments["progress"]
+    with choose_progress(context.output, kind) as progress:
+        try:
+            built = context.engine.builds.build(arguments.positionals[0], progress=progress, **arguments.engine_options())
+        except CommandFailed as error:
+            progress.close()
+            context.report(error)
+            return error.exit_code
+    if built.image_id:
+        if arguments["iidfile"]:
+            _write_id(arguments["iidfile"], built.image_id)
+        if not str(arguments["output"] or "").endswith("-"):
+            context.output.line(built.image_id)
+    return 0
+
+
+def _write_id(path: str, image_id: str) -> None:
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise InvalidRequest(f"write iidfile {path}: {(error.strerror or '').lower()}") from error
+    with os.fdopen(fd, "w") as stream:
+        stream.write(image_id)

@@ -1,0 +1,238 @@
+"""Builds: what the user asks for, judged, and the engine as a build needs it (build/request.py Runner)."""
+from __future__ import annotations
+
+import os
+import threading
+
+from mydocker.base.errors import InvalidRequest, NotFound
+from mydocker.build import cache, runmounts
+from mydocker.build.job import Job
+from mydocker.build.request import BuildOptions
+from mydocker.image.store import ResolvedImage
+from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDOUT
+from mydocker.oci import platform as platforms
+
+from . import ending
+from .creating import Creator
+from .launching import LauncherStarter
+from .pulling import pulled
+from .request import ContainerConfig, judge, judge_labels, words
+from .signals import parse_signal
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from mydocker.build.request import Built, Progress, RunStep
+    from mydocker.image.store import Images
+
+    from .sessions import LiveSession
+    from .store import ContainerRecord, Store
+
+_OUTPUTS = ("local", "tar", "oci", "docker")
+_POLL_S = 0.2
+
+
+class Builds:
+    """`engine.builds`."""
+
+    def __init__(self, store: Store, images: Images) -> None:
+        self._store = store
+        self._images = images
+
+    def build(
+        self, context: str | os.PathLike[str], *, file: str = "", tag: str | Iterable[str] = (),
+        build_arg: Mapping[str, str] | Iterable[str] = (), label: Mapping[str, str] | Iterable[str] = (), target: str = "",
+        platform: str = "", network: str = "", no_cache: bool = False, pull: bool = False, squash: bool = False,
+        secret: Iterable[str] = (), ssh: Iterable[str] = (), output: str = "", progress: Progress | None = None,
+    ) -> Built:
+        """Build a Dockerfile; `context` is a directory, a git URL, an http URL of a tar, or `-`. See docs/build.md.
+
+        Raises InvalidRequest, NotFound, CommandFailed, Unsupported, ..., with the line of the Dockerfile.
+        """
+        arguments = _judge_build_args(build_arg)
+        options = BuildOptions(
+            context=os.fspath(context), dockerfile=file,
+            references=tuple(self._images.judged_name(name) for name in words(tag, "tag")), build_args=arguments,
+            labels=dict(judge_labels(label, "label")), target=target, platform=platform,
+            network=_judge_network(network), no_cache=no_cache, pull=pull, squash=squash, output=_judge_output(output),
+            secrets=runmounts.Secrets(
+                secrets=dict(runmounts.parse_secret(word) for word in words(secret, "secret")),
+                sockets=dict(runmounts.parse_ssh(word) for word in words(ssh, "ssh"))),
+            epoch_ns=_judge_epoch(arguments))
+        if platform:
+            platforms.parse(platform)
+        starter = LauncherStarter()
+        try:
+            runner = _Runner(self._store, self._images, starter)
+            return Job(self._store.layout, runner, options, progress or _Silence()).run()
+        finally:
+            starter.close()
+
+    def prune(self) -> int:
+        """Forget the build cache; what only it needed goes. Returns how many entries there were."""
+        count = cache.prune(self._store.layout)
+        self._images.collect()
+        return count
+
+
+class _Silence:
+    """Progress that nobody hears of."""
+
+    def begin(self, name: str, text: str) -> _Silence:
+        return self
+
+    def write(self, stream: str, data: bytes) -> None: ...
+    def end(self, *, cached: bool = False, error: str = "") -> None: ...
+    def warn(self, text: str) -> None: ...
+
+
+class _Runner:
+    """Runs the steps of one build as containers of this engine."""
+
+    def __init__(self, store: Store, images: Images, starter: LauncherStarter) -> None:
+        self._store = store
+        self._images = images
+        self._starter = starter
+        self._creator = Creator(store, images, starter)
+
+    def run(
+        self, step: RunStep, upper_dir: str, write: Callable[[str, bytes], None], is_cancelled: Callable[[], bool]
+    ) -> int:
+        """Run a step in a container of its own; its write layer becomes `upper_dir`. Returns the exit code."""
+        config = _config_of(step)
+        image_config = {"Env": list(step.config.get("Env") or ())}
+        resolved = ResolvedImage(
+            reference="build", manifest_digest="", config={"config": image_config}, chain_ids=step.layers)
+        record, session = self._creator.create(
+            config, start=True, client_flags=WANTS_STDOUT | WANTS_STDERR | IS_OWNER, resolved=resolved)
+        session.own(lambda: ending.finish(self._store, record.id, self._starter.delete))
+        try:
+            with _Killer(session, is_cancelled):
+                for stream, payload in session.events():
+                    if isinstance(payload, bytes):
+                        write(stream, payload)
+            assert session.exit is not None
+            if session.exit.exit_code == 0:
+                self._take_upper(record, upper_dir)
+            return session.exit.exit_code
+        except BaseException:
+            session.kill()
+            raise
+        finally:
+            session.finish()
+
+    def _take_upper(self, record: ContainerRecord, upper_dir: str) -> None:
+        """Move a container's write layer, as it is, to where the build wants it (an empty directory)."""
+        os.rename(f"{self._store.layout.container(record.id)}/upper", upper_dir)
+
+    def resolve(self, name: str, *, platform: str, pull: bool) -> ResolvedImage:
+        """Return the image of a FROM or --from, pulled where it is not here (or with `pull`, if there is a newer one)."""
+        config = ContainerConfig(image=name, pull="always" if pull else "missing", platform=platform)
+        try:
+            return pulled(self._images, config)
+        except NotFound as error:
+            raise NotFound(error.message, hint=error.hint or "what is here: mydocker images") from error
+
+    def judge_signal(self, word: str) -> None:
+        """Raise InvalidRequest for what is no signal."""
+        parse_signal(word)
+
+
+class _Killer:
+    """Kills a session's command when the build is cancelled by another stage, while `with` waits for its end."""
+
+    def __init__(self, session: LiveSession, is_cancelled: Callable[[], bool]) -> None:
+        self._session = session
+        self._is_cancelled = is_cancelled
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="mydocker-cancel", daemon=True)
+
+    def _watch(self) -> None:
+        while not self._ended.wait(_POLL_S):
+            if self._is_cancelled():
+                self._session.kill()
+                return
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+
+def _config_of(step: RunStep) -> ContainerConfig:
+    """Return the configuration of a step's container. Raises InvalidRequest."""
+    options: dict[str, Any] = {
+        "entrypoint": [step.argv[0]], "env": [f"{name}={value}" for name, value in step.env.items()], "workdir": step.workdir,
+        "rm": True, "label": ["io.mydocker.build=step"],
+    }
+    if step.user:
+        options["user"] = step.user
+    if step.network not in ("", "default"):
+        options["network"] = step.network
+    mounts = []
+    for mount in step.mounts:
+        keys = {"type": "bind" if mount.source else "tmpfs", "target": mount.target}
+        if mount.source:
+            keys["source"] = mount.source
+        if mount.is_read_only:
+            keys["readonly"] = "true"
+        if mount.size_bytes:
+            keys["tmpfs-size"] = str(mount.size_bytes)
+        mounts.append(keys)
+    if mounts:
+        options["mount"] = mounts
+    return judge("build", step.argv[1:], options)
+
+
+def _judge_build_args(value: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
+    items = value.items() if hasattr(value, "items") else [_pair_or_own(word) for word in words(value, "build_arg")]
+    found = {name: text for name, text in items if text is not None}
+    if "SOURCE_DATE_EPOCH" not in found and "SOURCE_DATE_EPOCH" in os.environ:
+        found["SOURCE_DATE_EPOCH"] = os.environ["SOURCE_DATE_EPOCH"]
+    return found
+
+
+def _pair_or_own(word: str) -> tuple[str, str | None]:
+    """Return NAME=VALUE as a pair; NAME alone has our own environment's value, if there is one."""
+    name, equals, value = word.partition("=")
+    if not name:
+        raise InvalidRequest(f"build_arg {word!r} is not NAME=VALUE")
+    return name, value if equals else os.environ.get(name)
+
+
+def _judge_epoch(arguments: Mapping[str, str]) -> int | None:
+    text = arguments.get("SOURCE_DATE_EPOCH", "")
+    if not text:
+        return None
+    if not text.isdigit() or int(text) > 0x3_7FFF_FFFF:
+        raise InvalidRequest(f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are needed")
+    return int(text) * 1_000_000_000
+
+
+def _judge_network(value: str) -> str:
+    return "" if value in ("", "default") else value
+
+
+def _judge_output(value: str) -> tuple[str, str]:
+    """Return (kind, destination) of --output: `DIR`, `-`, or `type=KIND,dest=PATH`."""
+    if not value:
+        return "", ""
+    if "=" not in value:
+        return ("tar", "-") if value == "-" else ("local", value)
+    keys = dict(field.partition("=")[::2] for field in value.split(","))
+    kind = keys.get("type", "local")
+    if kind in ("image", "registry"):
+        if kind == "registry":
+            raise InvalidRequest("output type=registry: push the image when it is built: mydocker push")
+        return "", ""
+    if kind not in _OUTPUTS:
+        raise InvalidRequest(f"output {value!r}: type {kind!r} is unknown", hint=f"there are {', '.join(_OUTPUTS)}")
+    destination = keys.get("dest", "" if kind == "local" else "-")
+    if not destination:
+        raise InvalidRequest(f"output {value!r}: dest is required for local exporter")
+    return kind, destination
+
+

@@ -1,0 +1,65 @@
+"""Substitution: a table after that of moby's own tests, and what must not cost more than it says."""
+from __future__ import annotations
+
+import pytest
+
+from mydocker.base.errors import InvalidRequest
+from mydocker.build.substitute import substitute, substitute_document, substitute_words
+
+VARIABLES = {"PWD": "/home", "SHELL": "bash", "KOREAN": "한국어", "NULL": "", "path": "aaa/bbb/ccc", "word": "abcabc", "v1": "1.2.3"}
+
+TABLE = [
+    ("hello", "hello"), ("he'll'o", "hello"), ("he\\'llo", "he'llo"), ("he\\\\'llo'", "he\\llo"), ("abc\\tdef", "abctdef"),
+    ("'abc\\tdef'", "abc\\tdef"), ("\"abc\\tdef\"", "abc\\tdef"), ("hello\\\"x", "hello\"x"), ("\"hello\\\"x\"", "hello\"x"),
+    ("$PWD", "/home"), ("${PWD}", "/home"), ("x${PWD}y", "x/homey"), ("'$PWD'", "$PWD"), ("\"$PWD\"", "/home"), ("\\$PWD", "$PWD"),
+    ("\"\\$PWD\"", "$PWD"), ("$NOPE", ""), ("x$NOPE.y", "x.y"), ("$", "$"), ("a$", "a$"), ("$.x", "$.x"), ("$1", ""), ("$PWD:$SHELL", "/home:bash"),
+    ("${PWD:-x}", "/home"), ("${NOPE:-x}", "x"), ("${NULL:-x}", "x"), ("${NULL-x}", ""), ("${NOPE-x}", "x"), ("${NOPE:-}", ""),
+    ("${PWD:+x}", "x"), ("${NOPE:+x}", ""), ("${NULL:+x}", ""), ("${NULL+x}", "x"), ("${PWD:?no}", "/home"), ("${NULL?no}", ""),
+    ("${NOPE:-${PWD}}", "/home"), ("${NOPE:-\"a b\"}", "a b"), ("${NOPE:-a\\}b}", "a}b"), ("${NOPE:-$SHELL-x}", "bash-x"),
+    ("${path#*/}", "bbb/ccc"), ("${path##*/}", "ccc"), ("${path%/*}", "aaa/bbb"), ("${path%%/*}", "aaa"), ("${path#x}", "aaa/bbb/ccc"),
+    ("${word/a/X}", "XbcabcX"[:-1]), ("${word//a/X}", "XbcXbc"), ("${word/b*/-}", "a-"), ("${word//?b/-}", "-c-c"), ("${word/c/}", "ababc"),
+    ("${v1%.*}", "1.2"), ("${v1##*.}", "3"), ("${path//\\//-}", "aaa-bbb-ccc"), ("${v1#1\\.}", "2.3"),
+    ("안녕${KOREAN}", "안녕한국어"), ("'a''b'\"c\"", "abc"), ("''", ""),
+]
+
+ERRORS = ["'open", "\"open", "${", "${}", "${PWD", "${PWD:", "${PWD:x}", "${PWD^}", "${NOPE:?missing}", "${NOPE?}", "${PWD:-x", "${word/a}"]
+
+WORDS = [
+    ("hello world", ["hello", "world"]), ("'two words' x", ["two words", "x"]), ("$PWD $SHELL", ["/home", "bash"]), ("", []), ("$NOPE", []),
+    ("a\"b c\"d", ["ab cd"]), ("80 443", ["80", "443"]), ("\"\"", [""]),
+]
+
+
+@pytest.mark.parametrize(("word", "expected"), TABLE)
+def test_word_becomes(word: str, expected: str) -> None:
+    assert substitute(word, VARIABLES) == expected
+
+
+@pytest.mark.parametrize("word", ERRORS)
+def test_word_is_refused(word: str) -> None:
+    with pytest.raises(InvalidRequest):
+        substitute(word, VARIABLES)
+
+
+@pytest.mark.parametrize(("text", "expected"), WORDS)
+def test_text_becomes_words(text: str, expected: list[str]) -> None:
+    assert substitute_words(text, VARIABLES) == expected
+
+
+def test_what_a_variable_brings_is_split_unless_it_is_quoted() -> None:
+    assert substitute_words("$p \"$p\"", {"p": "1 2"}) == ["1", "2", "1 2"]
+
+
+def test_other_escape_letter_takes_the_place_of_the_backslash() -> None:
+    assert substitute("`$PWD \\n", VARIABLES, "`") == "$PWD \\n"
+
+
+def test_quotes_of_a_document_are_text() -> None:
+    assert substitute_document("'$PWD' \"x\" \\$PWD \\n\n", VARIABLES) == "'/home' \"x\" $PWD \\n\n"
+
+
+def test_bombs_are_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        substitute("${a:-" * 200 + "x" + "}" * 200, {})
+    with pytest.raises(InvalidRequest):
+        substitute("$a" * 1000, {"a": "x" * 10_000})
