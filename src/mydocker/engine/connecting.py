@@ -17,9 +17,11 @@ from mydocker.network.store import NetworkStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
     from mydocker.base.paths import Layout
+    from mydocker.network.firewall import Published
     from mydocker.runtime.cloning import Created
 
     from .publishing import Reservation
@@ -108,13 +110,17 @@ def guard(layout: Layout, network: Network) -> None:
     """See that the rules of a network that a container has just joined are there; without the program nft there are none."""
     if network.driver != BRIDGE:
         return
-    from .publishing import published_loader  # cold
-    from .store import Store
-
     try:
-        firewall.ensure(layout, network, published_loader(Store(layout)))
+        firewall.ensure(layout, network, lambda: _load_published(layout))
     except Unavailable as error:
         log.debug("no rules", network=network.name, error=error)  # check_networks has told the user
+
+
+def _load_published(layout: Layout) -> Iterable[Published]:
+    from .publishing import published_loader  # cold: a start whose rules are there does not come here
+    from .store import Store
+
+    return published_loader(Store(layout))()
 
 
 def open_namespace(created: Created) -> int:
