@@ -156,7 +156,7 @@ class Networks:
             for network in self._networks.all():
                 try:
                     if network.name == DEFAULT_NETWORK:
-                        if not bridge.ports_of(route, network):
+                        if not self.members(network) and not _ports_that_stay(route, network):
                             bridge.remove_bridges(route, network)
                             firewall.forget(self._store.layout, published_loader(self._store))
                     elif not named & {network.name, network.id} and matches(network):
