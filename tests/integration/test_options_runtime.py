@@ -159,3 +159,13 @@ def test_the_environment_of_the_caller_does_not_reach_the_other_runtime(mydocker
         text = stream.read()
     assert "PATH=" in text
     assert "SECRET" not in text
+
+
+def test_the_null_device_of_the_host_keeps_its_owner(mydocker: Mydocker, busybox: str, runtime: str) -> None:
+    """Some runtimes give their stdio to the user inside: where that is the host's /dev/null, the host would lose it."""
+    before = os.stat(os.devnull)
+    mydocker("run", "--rm", "--runtime", runtime, "--userns", "private", busybox, "sh", "-c", "cat; echo x >/dev/null")
+    mydocker("run", "-d", "-name", "c", "--runtime", runtime, "--userns", "private", "-u", "1000", busybox, "sleep", "1000")
+    mydocker("exec", "-d", "c", "true")
+    after = os.stat(os.devnull)
+    assert (after.st_uid, after.st_gid, after.st_mode) == (before.st_uid, before.st_gid, before.st_mode)

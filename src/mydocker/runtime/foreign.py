@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import _socket
 import os
+import stat
 import sys
 from contextlib import ExitStack
 
@@ -28,7 +29,7 @@ from mydocker.linux.process import wait_pidfd
 
 from . import sync
 from .cloning import Created, kill_and_reap
-from .handover import report_and_exit, with_home
+from .handover import is_null, report_and_exit, with_home
 from .plan import OWN_PROGRAM, REAPER_ANNOTATION, program_path
 from .rootfs import attach, mount_root
 from .users import resolve_user
@@ -215,6 +216,21 @@ class ForeignRuntime(Record):
             "destination": _REAPER, "type": "bind", "source": path, "options": ["bind", "ro", "rprivate"]}]
         spec["process"] = {**spec["process"], "args": [_REAPER, "--", *spec["process"]["args"]]}
 
+    def _without_host_null(self, stdio: tuple[int, int, int], closing: ExitStack) -> tuple[int, int, int]:
+        """Put a null device of the container's own in the place of the host's: some runtimes give stdio to the user inside."""
+        if not any(is_null(fd) for fd in stdio):
+            return stdio
+        path = f"{self.directory}/null"
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        except FileExistsError:
+            pass  # of an earlier start or session
+        own = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        closing.callback(os.close, own)
+        os.fchmod(own, 0o666)  # mknod minded the umask
+        first, second, third = (own if is_null(fd) else fd for fd in stdio)
+        return first, second, third
+
     # --- calling the runtime --------------------------------------------------------------------------
 
     def _call(self, *words: str, stdio: Stdio = None) -> None:
@@ -227,6 +243,8 @@ class ForeignRuntime(Record):
                 null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
                 closing.callback(os.close, null)
                 stdio = (null, null, null)
+            else:
+                stdio = self._without_host_null(stdio, closing)
             if os.path.exists(log_path):
                 os.truncate(log_path, 0)
             pid = os.posix_spawn(
