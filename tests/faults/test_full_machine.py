@@ -92,6 +92,43 @@ def test_full_disk_is_said_and_costs_nothing_that_was_there(small_disk: Mydocker
 
 
 @pytest.mark.needs("mkfs.ext4", "loop")
+def test_full_disk_stops_images_with_a_clear_error_and_costs_none(small_disk: Mydocker, busybox_tar: str, scratch: str) -> None:
+    mydocker = small_disk
+    place = os.path.dirname(mydocker.root)
+    with open(f"{scratch}/big", "wb") as stream:
+        stream.write(os.urandom(40 * MIB))
+    subprocess.run(["tar", "cf", f"{scratch}/big.tar", "-C", scratch, "big"], check=True)
+    mydocker("save", "-o", f"{scratch}/saved.tar", "busybox")
+    mydocker("run", "-name", "c", "busybox", "sh", "-c", "echo kept >/kept")
+    images = mydocker("images", "--format", IMAGES).out
+    # It fits neither as a blob beside its layer (import), nor does anything when the disk is full (load, save, tag of a copy).
+    no_space(mydocker("import", f"{scratch}/big.tar", "big", code=125))
+    with full(mydocker):
+        mydocker("rmi", "-f", "busybox")
+        assert mydocker("images", "-q").out == ""
+    with full(mydocker):
+        no_space(mydocker("load", "-i", f"{scratch}/saved.tar", code=125))
+        assert mydocker("images", "-q").out == ""
+    mydocker("load", "-i", f"{scratch}/saved.tar")
+    assert mydocker("images", "--format", IMAGES).out == images
+    with open(f"{place}/precious", "w", encoding="ascii") as stream:
+        stream.write("old")
+    with full(mydocker):
+        no_space(mydocker("save", "-o", f"{place}/precious", "busybox", code=125))
+        no_space(mydocker("export", "-o", f"{place}/precious", "c", code=125))
+        assert mydocker("image", "verify", code=None).code in (0, 1, 125)
+        # What makes room works.
+        mydocker("gc")
+        mydocker("system", "df")
+    with open(f"{place}/precious", encoding="ascii") as stream:
+        assert stream.read() == "old"
+    assert sorted(os.listdir(place)) == ["lost+found", "precious", "root"]
+    assert mydocker("image", "verify").out == "busybox:latest: ok\n"
+    assert [name for name in os.listdir(f"{mydocker.root}/layer") if name.startswith(".")] == []
+    assert mydocker("run", "--rm", "busybox", "echo", "works").out == "works\n"
+
+
+@pytest.mark.needs("mkfs.ext4", "loop")
 def test_foreground_run_tells_its_exit_code_though_the_disk_is_full(small_disk: Mydocker) -> None:
     mydocker = small_disk
     mydocker("run", "-name", "c", "busybox", "sh", "-c", "cat /dev/zero >/big 2>/dev/null; echo out; exit 3", code=3)

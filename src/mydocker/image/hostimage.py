@@ -74,11 +74,20 @@ def ensure_hide_layer(layout: Layout, show: tuple[str, ...] = ()) -> str:
     Raises InvalidRequest and NotFound for paths that cannot be shown, OSError.
     """
     shown = judged_show(layout, show) if show else ()
-    facts = [_identity(path) for path in shown]
-    name = PREFIX + digest_of(repr((_RULES, layout.root, shown, facts)).encode())[7:39] + (REDIRECTS if shown else "")
+    name = _name_of(layout, shown)
     if not layers.is_there(layout, name):
         _make(layout, name, plan_nodes(hidden_paths(layout), shown, layout.root))
     return name
+
+
+def plain_hide_layer(layout: Layout) -> str:
+    """Return the name of the hide layer that shows nothing, made or not."""
+    return _name_of(layout, ())
+
+
+def _name_of(layout: Layout, shown: tuple[str, ...]) -> str:
+    facts = [_identity(path) for path in shown]
+    return PREFIX + digest_of(repr((_RULES, layout.root, shown, facts)).encode())[7:39] + (REDIRECTS if shown else "")
 
 
 def judged_show(layout: Layout, show: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,7 +10,10 @@ replaced whole. Source: image-layout.md and annotations.md of the OCI image-spec
 """
 from __future__ import annotations
 
-from mydocker.base import files, locks
+import errno
+import os
+
+from mydocker.base import files, jsontext, locks
 from mydocker.oci.media_types import MEDIA_INDEX, REF_NAME
 
 TYPE_CHECKING = False
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
 
 BASE = "io.mydocker.base"
 HOST_BASE = "host"
+#: Room on the disk for one index.json more, so that images can be removed when there is no other.
+RESERVE = "index.reserve"
+RESERVE_BYTES = 8192
 #: What the name meant at its registry, where that is an index: the digest under which others know the image.
 PULLED = "io.mydocker.pulled"
 
@@ -45,19 +51,67 @@ def load(layout: Layout) -> list[Descriptor]:
 def update(layout: Layout, change: Callable[[list[Descriptor]], T], then: Callable[[T], None] | None = None) -> T:
     """Lock the index, let `change` edit the list of descriptors, store it durably; returns what it returns.
 
-    Nothing is stored when `change` raises. `then` runs after storing, still locked: removal of what
+    Nothing is stored when `change` raises, or changes nothing. `then` runs after storing, still locked: removal of what
     the index no longer names, which must neither come earlier nor meet a newcomer.
     """
     lock = locks.lock_directory(layout.image)
     assert lock is not None  # it waits
     with lock:
         manifests = load(layout)
+        before = list(manifests)
         result = change(manifests)
-        document = {"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": manifests}
-        files.save_json(f"{layout.image}/index.json", document, durable=True)
+        if manifests != before or not os.path.exists(f"{layout.image}/index.json"):
+            _store_locked(layout, manifests, shrinks=len(manifests) <= len(before))
         if then is not None:
             then(result)
         return result
+
+
+def _store_locked(layout: Layout, manifests: list[Descriptor], *, shrinks: bool) -> None:
+    """Replace index.json. On a full disk a removal goes on in the reserve: it is what makes room."""
+    data = jsontext.dumps({"schemaVersion": 2, "mediaType": MEDIA_INDEX, "manifests": manifests}).encode() + b"\n"
+    place = f"{layout.image}/index.json"
+    try:
+        files.replace_bytes(place, data, durable=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not shrinks or not _store_in_reserve(layout, place, data):
+            raise
+        return
+    _keep_reserve(layout, len(data))
+
+
+def _store_in_reserve(layout: Layout, place: str, data: bytes) -> bool:
+    """Make the reserve, whose blocks are allocated, the new index.json; False when there is none that is large enough."""
+    reserve = f"{layout.image}/{RESERVE}"
+    try:
+        fd = os.open(reserve, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        if os.fstat(fd).st_size < len(data):
+            return False
+        files.write_all(fd, data)
+        os.ftruncate(fd, len(data))
+        os.fsync(fd)
+        os.rename(reserve, place)
+    finally:
+        os.close(fd)
+    files.sync_directory(layout.image)
+    return True
+
+
+def _keep_reserve(layout: Layout, size_bytes: int) -> None:
+    """See that the reserve has room for an index of that size, where the disk has."""
+    try:
+        fd = os.open(f"{layout.image}/{RESERVE}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            if os.fstat(fd).st_size < size_bytes:
+                # Written, not fallocate(2)d: an unwritten extent may want a block to be split.
+                files.write_all(fd, bytes(2 * size_bytes + RESERVE_BYTES))
+        finally:
+            os.close(fd)
+    except OSError:
+        pass  # there is no room for it now; the next change tries again
 
 
 def name_of(descriptor: Descriptor) -> str:

@@ -155,7 +155,7 @@ def collect(layout: Layout) -> int:
 def _collect_locked(layout: Layout, needed: refs.Marks) -> int:
     freed = 0
     keep = {chain_id.rpartition(":")[2] for chain_id in needed.layers | refs.container_layers(layout)}
-    keep |= {hostimage.ensure_hide_layer(layout), mountpoints.NAME}
+    keep |= {hostimage.plain_hide_layer(layout), mountpoints.NAME}
     for name in os.listdir(layout.layers):
         if name.startswith(".") or name in keep:
             continue

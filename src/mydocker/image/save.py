@@ -11,7 +11,6 @@ import os
 from mydocker.base import jsontext
 from mydocker.base.errors import Conflict, Corrupt, InvalidRequest, NotFound, Unsupported
 from mydocker.base.newfile import NewFile
-from mydocker.base.trace import point
 from mydocker.oci import media_types
 from mydocker.oci import platform as platforms
 from mydocker.oci.reference import is_reference, parse
@@ -181,7 +180,6 @@ def _write_tar(out: _FdWriter | _StreamWriter, parts: _Parts) -> None:
         out.write(file_header(name.encode(), size))
         out.copy(fd, size)
         out.write(bytes(-size % BLOCK))
-        point("saved a blob")
     out.write(bytes(2 * BLOCK))
 
 

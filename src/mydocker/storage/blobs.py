@@ -3,6 +3,7 @@
     image/
       oci-layout               {"imageLayoutVersion": "1.0.0"}
       index.json               which images there are (image/index.py)
+      index.reserve            room for one index.json more, for removals on a full disk
       blobs/sha256/<hex>       manifests, configs, layers as they came
 
 Owns making, linking and removing them. A new blob has no name (O_TMPFILE) until it is whole, so a
