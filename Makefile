@@ -28,6 +28,7 @@ test: $(VENV)/.installed $(VENV)/.test
 
 bench: $(VENV)/.installed
 	tools/set-up packages busybox=busybox-static
+	tools/set-up unpacked .cache/docker-registry usr/bin/docker-registry docker-registry
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tests/budget/bench.py $(BENCH)
 
 lint: $(VENV)/.lint $(VENV)/.test

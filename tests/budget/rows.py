@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import registry
 from payload import IMAGE, LINES_FILE_BYTES, write_docker_archive, write_tree_tar
 from processes import all_pids, descendants_of, kept_alive_by, pss_bytes, wait_until_caught
 from sampling import CommandFailed
@@ -300,16 +301,29 @@ def _load(engine: Engine, bench: Bench) -> Iterator[Sampler]:
     yield _take_in(engine, "load", "-i", archive)
 
 
+@contextmanager
+def _pull(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    tree = _tree_tar(bench)
+    stored = bench.make_once("registry", lambda path: registry.fill(path, tree))
+    # A dockerd of the benchmark's own has a network namespace of its own, in which the loopback device is down.
+    prefix = ["nsenter", f"--net=/proc/{engine.daemon_pid}/ns/net"] if engine.name == "docker" and engine.daemon_pid else []
+    if prefix:
+        subprocess.run([*prefix, "ip", "link", "set", "lo", "up"], check=True)
+    with registry.serving(stored, prefix) as host:
+        name = f"{host}/{registry.NAME}:latest"
+        yield _take_in(engine, "pull", *(("--tls-verify=false",) if engine.name == "podman" else ()), name, image=name)
+
+
 _BIG_IMAGE = "mydocker-bench-tree:latest"
 
 
-def _take_in(engine: Engine, *words: str) -> Sampler:
+def _take_in(engine: Engine, *words: str, image: str = _BIG_IMAGE) -> Sampler:
     def sample() -> float:
         os.sync()  # what an earlier sample left to be written is not this one's
         try:
             return engine.time(*words)
         finally:
-            engine.call("rmi", "-f", _BIG_IMAGE)
+            engine.call("rmi", "-f", image)
     return sample
 
 
@@ -335,4 +349,5 @@ ROWS = (
     Row("startup", "of that, the program's start", _start_up, 20, 5, peers=("crun", "runc")),
     Row("import", f"import, {_TREE}", _import, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
     Row("load", f"load, {_TREE}", _load, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
+    Row("pull", f"pull from a registry on this machine, {_TREE}", _pull, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
 )

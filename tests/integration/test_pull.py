@@ -44,7 +44,10 @@ def test_tag_is_pulled_and_run(mydocker: Mydocker, registry: Registry, busybox_t
     out = mydocker("pull", name).out
     assert f"Digest: {manifest}" in out and f"Status: Downloaded newer image for {name}" in out and out.endswith(f"{name}\n")
     assert mydocker("run", "--rm", name, "cat", "/greeting").out == "hello"
+    before = len(registry.requests())
     assert f"Status: Image is up to date for {name}" in mydocker("pull", name).out
+    asked = [line.split()[0] for line in registry.requests()[before:] if "/library/app/" in line]
+    assert asked == ["HEAD"]  # nothing that Docker Hub would count
     assert mydocker("pull", "-q", name).out == f"{name}\n"
     mydocker("rmi", name)
     assert os.listdir(f"{mydocker.root}/trash") == []
@@ -66,6 +69,8 @@ def test_digest_says_it_all(mydocker: Mydocker, registry: Registry, busybox_tar_
     name = f"{registry.host}/by/digest@{found}"
     assert f"Digest: {found}" in mydocker("pull", f"{registry.host}/by/digest:2@{found}").out
     assert mydocker("run", "--rm", "--pull", "never", name, "echo", "ran").out == "ran\n"
+    before = len(registry.requests())
+    assert "up to date" in mydocker("pull", name).out and len(registry.requests()) == before  # it cannot mean anything else
     wrong = f"{registry.host}/by/digest@sha256:{'0' * 64}"
     assert "has no such thing" in mydocker("pull", wrong, code=125).one_error_line()
 

@@ -5,6 +5,7 @@ Each server answers as the test says; what must hold is that nothing is stored, 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -12,13 +13,16 @@ import sys
 import threading
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from harness import Mydocker
 from image_rig import digest, image_config, member, tar
 from registry_rig import Answer, Answering, Asked, Authority, descriptor, new_image, random_bytes, serve_image
 
+from mydocker import Engine
 from mydocker.oci import media_types
+from mydocker.registry import transfer
 
 pytestmark = pytest.mark.needs("root", "overlay")
 
@@ -401,6 +405,102 @@ def test_mirror_is_asked_first_and_need_not_be_there(mydocker: Mydocker, tmp_pat
         mydocker("rmi", f"{origin.host}/image:1")
         pull("http://127.0.0.1:1")
         assert origin.asked
+
+
+def test_proxy_is_asked_for_other_machines(mydocker: Mydocker, tmp_path: Any) -> None:
+    manifest, blobs = new_image(LAYER)
+    answer = serve_image(manifest, blobs)
+
+    def behind(asked: Asked) -> Answer:
+        asked.path = asked.path.removeprefix("http://registry.invalid:5000")
+        return answer(asked)
+
+    program = "import sys; from mydocker.base.paths import Layout; from mydocker.image import distribution; " \
+              "from mydocker.registry import settings; load = settings.load; " \
+              "settings.load = lambda *_: load((), [sys.argv[1]]); distribution.pull(Layout(sys.argv[2]), sys.argv[3])"
+    place = tmp_path / "registries.json"
+    place.write_text(json.dumps({"mirrors": {"registry.invalid:5000": ["http://registry.invalid:5000"]}}))
+    with Answering(behind) as proxy:
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(place), mydocker.root, "registry.invalid:5000/image:1"], check=False,
+            env={**os.environ, "HTTP_PROXY": f"http://user:secret@{proxy.host}"}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert base64.b64decode(proxy.asked[0].headers["Proxy-Authorization"].split()[1]) == b"user:secret"
+
+
+def test_identity_token_is_exchanged_for_an_access_token(mydocker: Mydocker, home: str) -> None:
+    manifest, blobs = new_image(LAYER)
+    with Answering(lambda asked: (200, {}, b'{"access_token": "short"}')) as tokens:
+        def change(asked: Asked) -> Answer | None:
+            if asked.headers.get("Authorization") == "Bearer short":
+                return None
+            return 401, {"WWW-Authenticate": f'Bearer realm="http://{tokens.host}/token",service="rig"'}, b""
+
+        with Answering(serve_image(manifest, blobs, change)) as server:
+            with open(f"{home}/config.json", "w") as file:
+                json.dump({"auths": {server.host: {"identitytoken": SECRET}}}, file)
+            mydocker("pull", f"{server.host}/image:1")
+    assert tokens.asked[0].method == "POST" and f"refresh_token={SECRET}" in tokens.asked[0].body.decode()
+    assert SECRET not in tokens.asked[0].path and not [one for one in server.asked if SECRET in str(one.headers)]
+
+
+@pytest.mark.parametrize("forgets", [False, True], ids=["resumed", "begun again"])
+def test_broken_upload_goes_on_where_the_registry_is(engine: Engine, monkeypatch: pytest.MonkeyPatch, forgets: bool) -> None:
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 100_000)
+    engine.images.import_tar(io.BytesIO(tar(member("big", random_bytes(450_000)))), "upload:1")
+    uploads: dict[str, bytes] = {}
+    stored: dict[str, bytes] = {}
+    broken: list[str] = []
+
+    def answer(asked: Asked) -> Answer:
+        path, _, query = asked.path.partition("?")
+        key = path.rpartition("/")[2]
+        if path == "/v2/" or asked.method == "HEAD":
+            return (200 if path == "/v2/" else 404), {}, b""
+        if asked.method == "POST":
+            key = f"upload{len(uploads)}"
+            uploads[key] = b""
+            return 202, {"Location": f"/v2/upload/blobs/uploads/{key}"}, b""
+        if "/manifests/" in path:
+            return 201, {}, b""
+        if asked.method == "PATCH":
+            start = int(asked.headers["Content-Range"].partition("-")[0])
+            assert start == len(uploads[key]), "a piece in the wrong place"
+            if start == 200_000 and not broken:
+                broken.append(key)
+                uploads[key] += asked.body[:50_000]  # a part of it arrived
+                return 500, {}, b""
+            uploads[key] += asked.body
+            return 202, {"Location": path}, b""
+        if asked.method == "GET":
+            if forgets:
+                return 404, {}, b""
+            return 204, {"Location": path, "Range": f"0-{len(uploads[key]) - 1}"}, b""
+        data = uploads[key] + asked.body
+        assert query == urlencode({"digest": digest(data)})
+        stored[digest(data)] = data
+        return 201, {}, b""
+
+    with Answering(answer) as server:
+        engine.images.tag("upload:1", f"{server.host}/upload:1")
+        engine.images.push(f"{server.host}/upload:1")
+    assert broken and len(stored) == 2
+
+
+def test_upload_does_not_take_the_secret_to_another_host(mydocker: Mydocker, busybox: str, home: str) -> None:
+    with Answering(lambda asked: (201, {}, b"")) as elsewhere:
+        def answer(asked: Asked) -> Answer:
+            if not asked.headers.get("Authorization"):
+                return 401, {"WWW-Authenticate": 'Basic realm="here"'}, b""
+            if asked.method == "POST":
+                return 202, {"Location": f"http://{elsewhere.host}/upload"}, b""
+            return (404 if asked.method == "HEAD" else 201), {}, b""
+
+        with Answering(answer) as server:
+            log_in(home, server.host, elsewhere.host)
+            mydocker("tag", busybox, f"{server.host}/moved:1")
+            mydocker("push", f"{server.host}/moved:1")
+        assert elsewhere.asked and not [one for one in elsewhere.asked if one.headers.get("Authorization")]
 
 
 def test_two_pulls_of_one_image_at_once_both_succeed(mydocker: Mydocker) -> None:

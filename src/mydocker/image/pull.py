@@ -13,14 +13,14 @@ import os
 import threading
 import time
 
-from mydocker.base import jsontext
+from mydocker.base import jsontext, log
 from mydocker.base.errors import Corrupt, MydockerError, NotFound, Unsupported
 from mydocker.base.record import Record
 from mydocker.base.trace import point
 from mydocker.oci import image_spec, media_types, platform
 from mydocker.oci.digest import chain_ids, digest_of
 from mydocker.registry.transfer import BlobReader
-from mydocker.storage import blobs
+from mydocker.storage import blobs, layers
 from mydocker.storage.ingest import Ingested, ingest, read_file
 from mydocker.storage.pipeline import ChunkQueue
 
@@ -82,6 +82,9 @@ def pull(
     """
     layout.ensure()
     blobs.ensure_layout(layout)
+    current = _find_current(layout, reference, repositories, wanted)
+    if current is not None:
+        return current
     image, used = _plan_at_first(reference, repositories, wanted)
     for attempt in range(_ATTEMPTS):
         try:
@@ -95,6 +98,48 @@ def pull(
         reference=reference.familiar, canonical=reference.canonical, digest=image.digest, id=digest_of(image.config),
         manifest_digest=image.manifest.digest, is_new=is_new,
     )
+
+
+def _find_current(
+    layout: Layout, reference: Reference, repositories: Sequence[Repository], wanted: Platform | None
+) -> PulledImage | None:
+    """Return the image that is here whole and is what the registry has now; None when it has to be pulled.
+
+    Only a tag is asked for, by HEAD, which Docker Hub does not count: a digest cannot come to mean anything else.
+    """
+    entry = next((entry for entry in index.load(layout) if index.name_of(entry) == reference.canonical), None)
+    if entry is None:
+        return None
+    digest = entry.get("annotations", {}).get(index.PULLED) or entry["digest"]
+    try:
+        manifest = blobs.load_document(layout, entry["digest"])
+        config = blobs.load_document(layout, manifest["config"]["digest"])
+        chain = chain_ids(image_spec.diff_ids_of(config, what="image config"))
+        is_whole = all(blobs.is_there(layout, layer["digest"]) for layer in manifest["layers"]) and all(
+            layers.is_there(layout, chain_id) for chain_id in chain)
+    except (NotFound, Corrupt, KeyError, TypeError):
+        return None  # it is broken, or going: the pull mends it
+    own: Platform = {
+        "os": config.get("os", ""), "architecture": config.get("architecture", ""), "variant": config.get("variant", ""),
+    }
+    if not is_whole or platform.fit(own, wanted or platform.host()) < (3 if wanted else 2):
+        return None
+    if not reference.digest and _ask_digest(repositories, reference.tag) != digest:
+        return None
+    return PulledImage(
+        reference=reference.familiar, canonical=reference.canonical, digest=digest, id=manifest["config"]["digest"],
+        manifest_digest=entry["digest"], is_new=False,
+    )
+
+
+def _ask_digest(repositories: Sequence[Repository], tag: str) -> str:
+    """Return what a tag means at the first server that knows it, or nothing. What is wrong shows when it is pulled."""
+    for repository in repositories:
+        try:
+            return repository.find_digest(tag)
+        except MydockerError as error:
+            log.debug("pull", server=repository.shown, why=error.message)
+    return ""
 
 
 def _plan_at_first(
@@ -130,11 +175,11 @@ def plan(repository: Repository, name: str, wanted: Platform | None) -> RemoteIm
     diff_ids = image_spec.diff_ids_of(jsontext.loads(config), what=what)
     if len(diff_ids) != len(document["layers"]):
         raise Corrupt(f"{what}: {len(diff_ids)} diff ids for {len(document['layers'])} layers")
-    layers = tuple(
+    found = tuple(
         RemoteLayer(descriptor=descriptor, diff_id=diff_id, chain_id=chain_id)
         for descriptor, diff_id, chain_id in zip(document["layers"], diff_ids, chain_ids(diff_ids), strict=True)
     )
-    return RemoteImage(digest=top.digest, manifest=manifest.replace(media_type=kind), config=config, layers=layers)
+    return RemoteImage(digest=top.digest, manifest=manifest.replace(media_type=kind), config=config, layers=found)
 
 
 def judged_kind(document: Document) -> str:
