@@ -157,7 +157,7 @@ def source_dir() -> str:
 def _open_docker(state_dir: str) -> Iterator[Engine]:
     _require("docker")
     # No configuration of the user's: plugins and credential helpers would be part of the measurement.
-    env = dict(os.environ, DOCKER_CONFIG=state_dir)
+    env = dict(os.environ, DOCKER_CONFIG=state_dir, DOCKER_BUILDKIT="0")
     engine = Engine("docker", ["docker"], env, state_dir=state_dir)
     if _docker_answers(engine):
         engine.version = _docker_version(engine)

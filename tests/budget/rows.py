@@ -327,6 +327,26 @@ def _take_in(engine: Engine, *words: str, image: str = _BIG_IMAGE) -> Sampler:
     return sample
 
 
+def _build(*, is_cached: bool) -> Callable[[Engine, Bench], AbstractContextManager[Sampler]]:
+    """Four commands, two copies, a directory and an environment variable."""
+    @contextmanager
+    def open_row(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+        context = bench.make_once("build-context", os.mkdir)
+        with open(f"{context}/file", "w") as stream:
+            stream.write("content\n")
+        with open(f"{context}/Dockerfile", "w") as stream:
+            stream.write(f"FROM {IMAGE}\nENV a=1\nRUN echo 1 > /one\nCOPY file /two\nRUN mkdir /three\nWORKDIR /four\n"
+                         "RUN rm /one\nCOPY file /five/\nRUN chmod 700 /three\n")
+        # docker's classic builder (engines.py): BuildKit is a package, and a daemon, of its own.
+        words = ("build", *([] if is_cached else ["--no-cache"]), "-q", "--network", "none", "-t", "bench-build", context)
+        engine.call(*words)
+        yield lambda: engine.time(*words)
+        engine.call("rmi", "-f", "bench-build")
+
+    return open_row
+
+
+
 _TREE = "15,000 files, 200 MB"
 ROWS = (
     Row("run", "run --rm --network none IMAGE true", _run, 20, 5, {"docker": 1 / 5, "podman": 1 / 3}),
@@ -350,4 +370,6 @@ ROWS = (
     Row("import", f"import, {_TREE}", _import, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
     Row("load", f"load, {_TREE}", _load, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
     Row("pull", f"pull from a registry on this machine, {_TREE}", _pull, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
+    Row("build", "build, 8 trivial steps", _build(is_cached=False), 5, 2, {"docker": 1 / 4}, peers=("docker",)),
+    Row("rebuild", "the same, all cached", _build(is_cached=True), 7, 3, {"docker": 1 / 2}, peers=("docker",)),
 )

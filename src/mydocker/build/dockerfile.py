@@ -6,10 +6,8 @@ Dockerfile reference.
 """
 from __future__ import annotations
 
-import json
-import re
-
-from mydocker.base.errors import InvalidRequest, Unsupported
+from mydocker.base import jsontext
+from mydocker.base.errors import Corrupt, InvalidRequest, Unsupported
 from mydocker.base.record import Record
 
 TYPE_CHECKING = False
@@ -18,12 +16,10 @@ if TYPE_CHECKING:
 
 #: More than this is no Dockerfile; memory is not for whoever wrote it to spend.
 MAX_BYTES = 8 << 20
-_DIRECTIVE = re.compile(r"^#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = ("syntax", "escape", "check")
-_HEREDOC = re.compile(r"^(\d*)<<(-?)([^<]*)$")
-_FLAG = re.compile(r"^--([a-zA-Z][a-zA-Z0-9-]*)(?:=(.*))?$", re.DOTALL)
 #: Frontends that this program stands for: Docker's own, of any version.
-_KNOWN_SYNTAX = re.compile(r"^(docker\.io/)?docker/dockerfile(:[0-9][0-9a-z.-]*|:latest|:labs)?(@sha256:[0-9a-f]{64})?$")
+_KNOWN_SYNTAX = r"(docker\.io/)?docker/dockerfile(:[0-9][0-9a-z.-]*|:latest|:labs)?(@sha256:[0-9a-f]{64})?"
+_FLAG_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-")
 _WITH_HEREDOCS = ("RUN", "COPY", "ADD")
 
 
@@ -77,7 +73,7 @@ def parse(data: bytes) -> Dockerfile:
     if escape not in ("\\", "`"):
         raise InvalidRequest(f"Dockerfile: invalid ESCAPE '{escape}'. Must be ` or \\")
     syntax = directives.get("syntax", "")
-    if syntax and not _KNOWN_SYNTAX.match(syntax):
+    if syntax and not _is_known(syntax):
         raise Unsupported(
             f"Dockerfile: syntax {syntax[:200]!r}: frontends from images are not run", hint="docker/dockerfile is built in")
     nodes = tuple(_parse_lines(lines, escape))
@@ -86,22 +82,26 @@ def parse(data: bytes) -> Dockerfile:
     return Dockerfile(nodes=nodes, escape=escape)
 
 
+def _is_known(syntax: str) -> bool:
+    import re  # cold: with what it imports, a third of the time that a build takes with everything cached
+
+    return re.fullmatch(_KNOWN_SYNTAX, syntax) is not None
+
+
 def _read_directives(lines: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for number, line in enumerate(lines, start=1):
-        match = _DIRECTIVE.match(line.strip())
-        if match is None or match[1].lower() not in _DIRECTIVES:
+        name, equals, value = line.strip().removeprefix("#").partition("=")
+        name = name.strip().lower()
+        if not line.strip().startswith("#") or not equals or name not in _DIRECTIVES or not value.strip():
             break
-        name = match[1].lower()
         if name in found:
             raise InvalidRequest(f"Dockerfile line {number}: only one {name} parser directive can be used")
-        found[name] = match[2]
+        found[name] = value.strip()
     return found
 
 
 def _parse_lines(lines: list[str], escape: str) -> Iterator[Node]:
-    token = re.escape(escape)
-    continues = re.compile(rf"(?:(?<!{token}){token}[ \t]*|^{token}[ \t]*)$")
     number = 0
     while number < len(lines):
         first = number
@@ -111,9 +111,11 @@ def _parse_lines(lines: list[str], escape: str) -> Iterator[Node]:
             continue
         whole = ""
         while True:
-            match = continues.search(line)
-            whole += line[:match.start()] if match else line
-            if match is None or number >= len(lines):
+            head = line.rstrip(" \t")
+            # An escaped escape is a letter, not the sign that the line goes on.
+            goes_on = head.endswith(escape) and not head.endswith(escape * 2)
+            whole += head[:-1] if goes_on else line
+            if not goes_on or number >= len(lines):
                 break
             # Comments and empty lines between the parts of a line are passed over.
             while number < len(lines) and (not lines[number].strip() or lines[number].lstrip().startswith("#")):
@@ -135,24 +137,23 @@ def _parse_lines(lines: list[str], escape: str) -> Iterator[Node]:
 def parse_instruction(text: str, line: int) -> Node:
     """Parse one instruction in one line, such as an ONBUILD trigger."""
     keyword, _, rest = _split_word(text)
-    flags = []
+    flags: list[tuple[str, str | None]] = []
     while rest.startswith("--"):
         word, _, after = _split_flag(rest)
         if word == "--":
             rest = after
             break
-        match = _FLAG.match(word)
-        if match is None:
+        name, equals, value = word[2:].partition("=")
+        if not name or not _FLAG_LETTERS.issuperset(name):
             raise InvalidRequest(f"Dockerfile line {line}: invalid flag {word}")
-        flags.append((match[1], match[2]))
+        flags.append((name, value if equals else None))
         rest = after
     return Node(keyword=keyword.upper(), line=line, flags=tuple(flags), rest=rest)
 
 
 def _split_word(text: str) -> tuple[str, str, str]:
-    match = re.match(r"(\S+)(\s*)(.*)$", text, re.DOTALL)
-    assert match is not None  # callers give text that is not empty
-    return match[1], match[2], match[3]
+    word, *rest = text.split(None, 1)  # callers give text that is not empty
+    return word, "", rest[0] if rest else ""
 
 
 def _split_flag(text: str) -> tuple[str, str, str]:
@@ -189,13 +190,10 @@ def _heredocs_of(node: Node, escape: str) -> Iterator[tuple[str, bool, bool]]:
     if keyword.upper() not in _WITH_HEREDOCS or "<<" not in rest or parse_json_words(rest) is not None:
         return
     for word in split_words(rest, escape):
-        match = _HEREDOC.match(word)
-        if match is None or not match[3]:
-            continue
-        name = match[3]
+        name, strip_tabs = _heredoc_name(word)
         bare = name.replace('"', "").replace("'", "").replace(escape, "")
         if bare:
-            yield bare, bool(match[2]), bare == name
+            yield bare, strip_tabs, bare == name
 
 
 def _take_heredoc(lines: list[str], number: int, name: str, strip_tabs: bool, line: int) -> tuple[str, int]:
@@ -211,8 +209,15 @@ def _take_heredoc(lines: list[str], number: int, name: str, strip_tabs: bool, li
 
 def is_heredoc(word: str) -> str:
     """Return the bare name of the document that a word such as `<<"EOF"` stands for, or nothing."""
-    match = _HEREDOC.match(word)
-    return match[3].replace('"', "").replace("'", "").replace("\\", "") if match else ""
+    return _heredoc_name(word)[0].replace('"', "").replace("'", "").replace("\\", "")
+
+
+def _heredoc_name(word: str) -> tuple[str, bool]:
+    """Return the name behind `<<` or `<<-` (a descriptor's number may stand before it), and whether tabs are stripped."""
+    number, sign, name = word.partition("<<")
+    if not sign or (number and not number.isdigit()) or "<" in name:
+        return "", False
+    return name.removeprefix("-"), name.startswith("-")
 
 
 def parse_json_words(text: str) -> tuple[str, ...] | None:
@@ -220,8 +225,8 @@ def parse_json_words(text: str) -> tuple[str, ...] | None:
     if not text.startswith("["):
         return None
     try:
-        value = json.loads(text)
-    except ValueError:
+        value = jsontext.loads(text)
+    except Corrupt:
         return None
     if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
         return None

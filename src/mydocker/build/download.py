@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import os
-import re
 
 from mydocker.base.errors import Corrupt, InvalidRequest, Unavailable
 from mydocker.base.record import Record
+from mydocker.oci.digest import parse_digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,8 +54,11 @@ def download(url: str, directory_fd: int, checksum: str = "") -> Download:
     from email.utils import parsedate_to_datetime
     from urllib.parse import unquote, urlsplit
 
-    if checksum and not re.fullmatch(r"sha256:[0-9a-f]{64}", checksum):
-        raise InvalidRequest(f"--checksum={checksum}: sha256:<64 hexadecimal digits> is needed")
+    if checksum:
+        try:
+            parse_digest(checksum)
+        except Corrupt:
+            raise InvalidRequest(f"--checksum={checksum[:80]}: sha256:<64 hexadecimal digits> is needed") from None
     hasher = hashlib.sha256()
     fd = os.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
     try:

@@ -20,8 +20,8 @@ from mydocker.storage.layers import NewLayer
 from . import instructions, runmounts, tree
 from .dockerfile import Node, is_heredoc, parse_instruction
 from .ignore import IgnoreRules
-from .measure import clamp_times, measure
 from .request import RunStep
+from .settle import settle
 from .stages import find_stage
 from .state import Layer, StageState
 from .substitute import substitute, substitute_words
@@ -271,10 +271,8 @@ class StageBuilder:
         below = self.state.layers
         layer = None
         if os.listdir(upper_dir):
-            if self._job.epoch_ns is not None:
-                clamp_times(upper_dir, self._job.epoch_ns)
+            size_bytes, entries = settle(upper_dir, self._job.epoch_ns)
             taken = ingest(self._job.layout, diff.read_diff(upper_dir), unpack=False)
-            size_bytes, entries = measure(upper_dir)
             layer = Layer(name=os.path.basename(new.path), diff_id=taken.diff_id, blob={
                 "mediaType": MEDIA_LAYER, "digest": taken.digest, "size": taken.size_bytes})
             self._job.stage_layer(

@@ -5,7 +5,6 @@ import os
 import sys
 
 from mydocker.base import files
-from mydocker.base.errors import Unsupported
 from mydocker.image import store
 from mydocker.storage import diff
 
@@ -56,10 +55,7 @@ def _export_tar(root_fd: int, destination: str) -> None:
 
 
 def export_image(layout: Layout, digest: str, kind: str, destination: str, references: Sequence[str]) -> None:
-    """Write the built image as an archive. Raises OSError, Unsupported."""
-    images = store.Images(layout)
-    save = getattr(images, "save", None)
-    if save is None:
-        raise Unsupported(f"output type={kind}: this version saves no images")
+    """Write the built image as an archive. Raises OSError."""
     names = list(references) or [digest]
-    save(names, 1 if destination == "-" else destination, format="oci-archive" if kind == "oci" else "docker-archive")
+    target: str | int = 1 if destination == "-" else destination
+    store.Images(layout).save(names, target, format="oci-archive" if kind == "oci" else "docker-archive")

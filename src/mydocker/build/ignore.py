@@ -7,9 +7,12 @@ Source: moby/patternmatcher, moby/buildkit frontend/dockerfile/dockerignore.
 from __future__ import annotations
 
 import posixpath
-import re
 
 from mydocker.base.errors import InvalidRequest
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from re import Pattern
 
 
 def read_patterns(text: str) -> list[str]:
@@ -37,11 +40,10 @@ class IgnoreRules:
     """Tells which paths (relative, `/` between names) are left out."""
 
     def __init__(self, patterns: list[str]) -> None:
-        self._rules: list[tuple[bool, re.Pattern[str]]] = []
+        self._rules: list[tuple[bool, Pattern[str]]] = []
         for pattern in patterns:
             negates = pattern.startswith("!")
-            expression = re.compile(pattern_to_regex(pattern.removeprefix("!"), whole=True), re.DOTALL)
-            self._rules.append((negates, expression))
+            self._rules.append((negates, compile_pattern(pattern.removeprefix("!"))))
         self.has_exceptions = any(negates for negates, _ in self._rules)
 
     def __bool__(self) -> bool:
@@ -60,8 +62,10 @@ class IgnoreRules:
         return left_out
 
 
-def pattern_to_regex(pattern: str, *, whole: bool) -> str:
-    """Return a pattern of filepath.Match with `**` as a regular expression. Raises InvalidRequest."""
+def compile_pattern(pattern: str) -> Pattern[str]:
+    """Return a pattern of filepath.Match with `**` as a regular expression for whole paths. Raises InvalidRequest."""
+    import re  # cold
+
     found, position = "^", 0
     while position < len(pattern):
         letter = pattern[position]
@@ -88,11 +92,13 @@ def pattern_to_regex(pattern: str, *, whole: bool) -> str:
             found += text
         else:
             found += re.escape(letter)
-    return found + ("$" if whole else "")
+    return re.compile(f"{found}\\Z", re.DOTALL)
 
 
 def _read_class(pattern: str, position: int) -> tuple[str, int]:
     """Read `[abc]`, `[^a-z]` behind its bracket."""
+    import re  # cold
+
     found = "["
     if pattern[position:position + 1] == "^":
         found += "^"

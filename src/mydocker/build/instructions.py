@@ -37,6 +37,7 @@ def at_line(error: MydockerError, node: Node, step: str = "") -> MydockerError:
     """Put the line (and the step) of an instruction in front of an error's message, once; returns the error to be raised."""
     if not getattr(error, "is_placed", False):
         error.message = f"Dockerfile line {node.line}: {f'[{step}] ' if step else ''}{node.text[:160]!r}: {error.message}"
+        error.args = (error.message,)
         error.is_placed = True  # type: ignore[attr-defined]
     return error
 

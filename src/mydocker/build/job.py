@@ -14,13 +14,13 @@ import threading
 from mydocker.base import clock
 from mydocker.base.errors import InvalidRequest, MydockerError, Unsupported
 from mydocker.image import config as image_config
-from mydocker.image import hostimage
+from mydocker.image import hostimage, index
 from mydocker.image.publish import NewImage, Staging
 from mydocker.oci import media_types
 from mydocker.oci.digest import chain_ids
 from mydocker.storage import blobs, trash
 
-from . import dockerfile, instructions, stages
+from . import dockerfile, instructions, runmounts, stages
 from .cache import Cache, Hit
 from .context import Context, open_context
 from .executor import StageBuilder
@@ -62,6 +62,7 @@ class Job:
         self._failures: dict[int, BaseException] = {}
         self._images: dict[tuple[str, str], StageState] = {}
         self._staging: Staging
+        self._has_new = False
         self._scratch = -1
         self._empty = ""
 
@@ -71,6 +72,7 @@ class Job:
         blobs.ensure_layout(self.layout)
         os.makedirs(self.layout.build, mode=0o700, exist_ok=True)
         with Staging(self.layout) as self._staging:
+            runmounts.sweep_secrets(self.layout)
             try:
                 with open_context(self.layout, self.options.context, dockerfile=self.options.dockerfile) as self.context:
                     state = self._run_stages()
@@ -85,8 +87,8 @@ class Job:
         needed = self.plan.needed()
         try:
             if self._is_linear(needed):
-                for index in needed:
-                    self._states[index] = self._build_stage(index)
+                for number in needed:
+                    self._states[number] = self._build_stage(number)
             else:
                 self._run_parallel(needed)
         except BaseException:
@@ -120,8 +122,8 @@ class Job:
             for thread in threads:
                 thread.join()
             raise
-        for index in needed:
-            failure = self._failures.get(index)
+        for number in needed:
+            failure = self._failures.get(number)
             if failure is not None and not isinstance(failure, Cancelled):
                 raise failure
 
@@ -154,7 +156,7 @@ class Job:
         except MydockerError as error:
             instructions.at_line(error, stage.origin, stage.shown)
             raise
-        if stage.base != "scratch" and "PATH" not in state.env:
+        if "PATH" not in state.env:
             state.config["Env"] = [*(state.config.get("Env") or ()), DEFAULT_PATH]
         return StageBuilder(self, stage, state).run()
 
@@ -211,12 +213,14 @@ class Job:
     def remember(self, key: str, created: str, below: tuple[Layer, ...], layer: Layer | None) -> None:
         """Have a step's result written to the cache at the end."""
         with self._lock:
+            self._has_new = True
             self._cache.add(key, created, below, layer)
 
     def stage_layer(self, layers: list[Layer], taken: Ingested) -> None:
         """Take over a new layer, the last of `layers`."""
         chain = chain_ids([layer.diff_id for layer in layers])
         with self._lock:
+            self._has_new = True
             self._staging.add_layer(chain[-1], taken)
 
     def lower_dirs(self, state: StageState) -> list[str]:
@@ -290,12 +294,15 @@ class Job:
             return Built(manifest_digest="", image_id="")
         config_bytes = image_config.encode(state.to_image_config())
         manifest_bytes = image_config.encode(image_config.new_manifest(config_bytes, [layer.blob for layer in state.layers]))
-        self._staging.add_document(config_bytes)
-        self._staging.add_document(manifest_bytes)
         descriptor = image_config.describe(manifest_bytes, media_types.MEDIA_MANIFEST)
-        self._publish(NewImage(
+        image = NewImage(
             descriptor=descriptor, references=self.options.references, diff_ids=tuple(layer.diff_id for layer in state.layers),
-            needs=tuple(layer.blob["digest"] for layer in state.layers)))
+            needs=tuple(layer.blob["digest"] for layer in state.layers))
+        if not self._is_published(image):
+            for document in (config_bytes, manifest_bytes):
+                self._staging.add_document(document)
+            self._staging.publish([image])
+            self._cache.save()
         if kind in ("oci", "docker"):
             from .export import export_image  # cold
 
@@ -311,9 +318,13 @@ class Job:
             return 0
         return len(self.open_image(stage.base, stage.platform or self.options.platform).layers)
 
-    def _publish(self, image: NewImage) -> None:
-        self._staging.publish([image])
-        self._cache.save()
+    def _is_published(self, image: NewImage) -> bool:
+        """Tell whether everything is as it would be afterwards: then nothing is written, and no disk waited for."""
+        if self._has_new or not all(blobs.is_there(self.layout, digest) for digest in image.needs):
+            return False
+        digest = image.descriptor["digest"]
+        known = {index.name_of(entry) for entry in index.load(self.layout) if entry["digest"] == digest}
+        return bool(known) and known.issuperset(image.references)
 
 
 def _named(state: StageState) -> StageState:

@@ -9,7 +9,6 @@ they are empty (CVE-2024-23652).
 from __future__ import annotations
 
 import os
-import re
 import stat
 
 from mydocker.base import locks
@@ -19,6 +18,7 @@ from mydocker.base.units import parse_size
 from mydocker.linux import beneath
 from mydocker.oci.digest import digest_of
 
+from .contenthash import ContentHash
 from .ignore import IgnoreRules
 from .substitute import substitute
 from .tree import Ownership, Source, add_digest, clean, close_sources, copy_sources, find_sources
@@ -41,6 +41,7 @@ _KEYS: dict[str, frozenset[str]] = {
 }
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "readonly": "ro", "readwrite": "rw"}
 _FLAGS = ("rw", "ro", "required")
+_SECRET = ".secret"
 _NO_RULES = IgnoreRules([])
 
 
@@ -144,16 +145,14 @@ class Preparation:
 
     def digest(self, mounts: list[BuildMount]) -> str:
         """Return what of the mounts decides the step's result: the content of bound files; never a secret."""
-        import hashlib  # cold
-
-        hasher = hashlib.sha256()
+        hasher = ContentHash()
         for mount in mounts:
             visible = sorted((key, value) for key, value in mount.keys.items() if key not in ("required", "sharing"))
             hasher.update(repr((mount.kind, mount.target, visible)).encode())
             if mount.kind == "bind":
                 for source in self._find(mount):
                     add_digest(hasher, source, with_owner=True)
-        return f"sha256:{hasher.hexdigest()}"
+        return hasher.digest()
 
     def _find(self, mount: BuildMount) -> list[Source]:
         root_fd, rules = self._open_root(mount.keys.get("from", ""))
@@ -253,7 +252,7 @@ class Preparation:
             return
         # On the tmpfs of /run: no disk ever holds it, and it is gone when the step is.
         os.makedirs(self._layout.run, mode=0o700, exist_ok=True)
-        path = f"{self._layout.run}/.secret{os.path.basename(self._scratch_dir)}-{number}"
+        path = f"{self._layout.run}/{_SECRET}{os.path.basename(self._scratch_dir)}-{number}"
         self._undo.callback(_unlink_if_there, path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -292,6 +291,17 @@ def _unlink_if_there(path: str) -> None:
         os.unlink(path)
     except FileNotFoundError:
         pass  # never written
+
+
+def sweep_secrets(layout: Layout) -> None:
+    """Remove secrets of builds that were killed: the temporary layer whose name they have is gone, or nobody's."""
+    try:
+        names = [name for name in os.listdir(layout.run) if name.startswith(_SECRET)]
+    except FileNotFoundError:
+        return
+    for name in names:
+        if not os.path.isdir(f"{layout.layers}/{name.removeprefix(_SECRET).rpartition('-')[0]}"):
+            _unlink_if_there(f"{layout.run}/{name}")
 
 
 # --- the places of mounts ---------------------------------------------------------------------------------
@@ -388,7 +398,7 @@ def parse_secret(word: str) -> tuple[str, bytes]:
 def parse_ssh(word: str) -> tuple[str, str]:
     """Return (id, socket path) of `default`, `ID`, `ID=SOCKET`. Raises InvalidRequest, Unsupported."""
     identity, _, path = word.partition("=")
-    if not re.fullmatch(r"[A-Za-z0-9_.-]+", identity):
+    if not identity.replace("_", "").replace(".", "").replace("-", "").isalnum():
         raise InvalidRequest(f"ssh {word!r}: {identity!r} is no id")
     path = path or os.environ.get("SSH_AUTH_SOCK", "")
     if not path:

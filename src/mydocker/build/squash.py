@@ -11,7 +11,7 @@ from mydocker.storage.layers import NewLayer
 from mydocker.storage.unpack import OPAQUE_XATTR
 
 from .ignore import IgnoreRules
-from .measure import measure
+from .settle import settle
 from .state import Layer
 from .tree import Ownership, close_sources, copy_sources, find_sources
 from .view import open_view
@@ -43,8 +43,8 @@ def squash(job: Job, state: StageState, kept: int) -> None:
             os.close(root_fd)
         for name in ("work", "empty"):
             job.throw_away(f"{new.path}/{name}")
+        size_bytes, entries = settle(f"{new.path}/diff", job.epoch_ns)
         taken = ingest(job.layout, diff.read_diff(f"{new.path}/diff"), unpack=False)
-        size_bytes, entries = measure(f"{new.path}/diff")
         one = Layer(name=os.path.basename(new.path), diff_id=taken.diff_id, blob={
             "mediaType": MEDIA_LAYER, "digest": taken.digest, "size": taken.size_bytes})
         state.layers = (*below, one)

@@ -5,17 +5,18 @@ Source: moby/buildkit frontend/dockerfile/shell (tests/unit/build/test_substitut
 """
 from __future__ import annotations
 
-import re
-
 from mydocker.base.errors import InvalidRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from re import Pattern
 
 #: Nesting of ${a:-${b:-...}} and the length of a result: a text must not cost more than it says.
 _MAX_DEPTH = 50
 _MAX_LENGTH = 1 << 20
+_NAME_FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
+_NAME_REST = f"{_NAME_FIRST}0123456789"
 _SPECIAL = "@*#?-$!0123456789"
 
 
@@ -32,13 +33,18 @@ def substitute_words(word: str, variables: Mapping[str, str], escape: str = "\\"
         if quoted:
             current = (current or "") + text
             continue
-        pieces = re.split(r"\s+", text)
+        pieces = text.split()
+        if text[:1].isspace() and current is not None:
+            words.append(current)
+            current = None
         for number, piece in enumerate(pieces):
             if number and current is not None:
                 words.append(current)
                 current = None
-            if piece:
-                current = (current or "") + piece
+            current = (current or "") + piece
+        if pieces and text[-1:].isspace() and current is not None:
+            words.append(current)
+            current = None
     return words if current is None else [*words, current]
 
 
@@ -132,11 +138,13 @@ class _Reader:
         return self._variables.get(name, "") if name else "$"
 
     def _read_name(self) -> str:
-        match = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").match(self._text, self._at)
-        if match is not None:
-            self._at = match.end()
-            return match[0]
         letter = self._text[self._at:self._at + 1]
+        if letter and letter in _NAME_FIRST:
+            end = self._at + 1
+            while self._text[end:end + 1] and self._text[end] in _NAME_REST:
+                end += 1
+            name, self._at = self._text[self._at:end], end
+            return name
         if letter and letter in _SPECIAL:
             end = self._at + 1
             while letter.isdigit() and self._text[end:end + 1].isdigit():
@@ -174,8 +182,7 @@ class _Reader:
             self._at += everywhere
             pattern = self._read_pattern()
             replacement = self._read_argument("}")
-            expression = re.compile(_pattern_to_regex(pattern, greedy=True), re.DOTALL)
-            return expression.sub(lambda _: replacement, value or "", count=0 if everywhere else 1)
+            return _compile(pattern).sub(lambda _: replacement, value or "", count=0 if everywhere else 1)
         if not letter:
             raise InvalidRequest("substitution: syntax error: missing '}'")
         raise InvalidRequest(f"substitution: unsupported modifier ({letter}) in substitution")
@@ -209,13 +216,12 @@ class _Reader:
         if self._text[self._at:self._at + 1] != "/":
             raise InvalidRequest("substitution: syntax error: missing '/' in ${}")
         self._at += 1
-        return "".join(
-            re.sub(r"([*?\\])", r"\\\1", text) if quoted and text in "*?\\" else text for text, quoted in pieces)
+        return "".join(f"\\{text}" if quoted and text and text in "*?\\" else text for text, quoted in pieces)
 
 
 def _trim(value: str, pattern: str, side: str, greedy: bool) -> str:
     """Cut the shortest or (greedy) longest match of a pattern off the beginning (#) or the end (%)."""
-    expression = re.compile(_pattern_to_regex(pattern, greedy=True), re.DOTALL)
+    expression = _compile(pattern)
     cuts = range(len(value) + 1)
     if side == "#":
         for cut in (reversed(cuts) if greedy else cuts):
@@ -228,12 +234,15 @@ def _trim(value: str, pattern: str, side: str, greedy: bool) -> str:
     return value
 
 
-def _pattern_to_regex(pattern: str, *, greedy: bool) -> str:
+def _compile(pattern: str) -> Pattern[str]:
+    """Return a shell pattern as a regular expression."""
+    import re  # cold
+
     found, position = "", 0
     while position < len(pattern):
         letter = pattern[position]
         if letter == "*":
-            found += ".*" if greedy else ".*?"
+            found += ".*"
         elif letter == "?":
             found += "."
         elif letter == "\\" and position + 1 < len(pattern):
@@ -242,4 +251,4 @@ def _pattern_to_regex(pattern: str, *, greedy: bool) -> str:
         else:
             found += re.escape(letter)
         position += 1
-    return found
+    return re.compile(found, re.DOTALL)

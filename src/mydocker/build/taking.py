@@ -8,6 +8,7 @@ from mydocker.base import files
 from mydocker.base.errors import InvalidRequest, NotFound
 
 from . import download, instructions, tree
+from .contenthash import ContentHash
 from .context import inflated, is_archive, unpack_into
 from .dockerfile import Node, is_heredoc
 from .ignore import IgnoreRules, read_patterns
@@ -68,9 +69,7 @@ class Taking:
 
     def digest(self) -> str:
         """Return the digest of all that would be copied."""
-        import hashlib  # cold
-
-        hasher = hashlib.sha256()
+        hasher = ContentHash()
         with_owner = bool(instructions.flag_of(self._node, "from"))
         for item in self._items:
             if isinstance(item, tree.Source):
@@ -79,7 +78,7 @@ class Taking:
             else:
                 found = self._downloads.get(item[1])
                 hasher.update(repr((item, found.digest if found else "", found.mtime_ns if found else 0)).encode())
-        return f"sha256:{hasher.hexdigest()}"
+        return hasher.digest()
 
     def copy(self, root_fd: int, destination: str, ownership: tree.Ownership) -> None:
         """Copy all of it below a root."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
 
 from mydocker.base.errors import InvalidRequest, NotFound
@@ -16,11 +15,11 @@ from mydocker.linux import beneath
 from mydocker.storage import trash
 from mydocker.storage.unpack import set_xattrs
 
-from .ignore import IgnoreRules, pattern_to_regex
+from .ignore import IgnoreRules, compile_pattern
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from .contenthash import ContentHash
 
 _GLOB = frozenset("*?[\\")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -69,6 +68,8 @@ class ModeChange(Record):
 
     def apply(self, mode: int) -> int:
         """Return the permission bits of a file that has type and bits `mode`."""
+        import re  # cold
+
         if self.text.isdigit():
             return int(self.text, 8)
         bits = stat.S_IMODE(mode)
@@ -84,6 +85,8 @@ class ModeChange(Record):
 
 def parse_mode(text: str) -> ModeChange:
     """Return what --chmod=TEXT means. Raises InvalidRequest."""
+    import re  # cold
+
     if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= 0o7777:
         return ModeChange(text=text)
     if all(re.fullmatch(r"[ugoa]*(?:[-+=][rwxXst]*)+", clause) for clause in text.split(",")):
@@ -154,7 +157,7 @@ def _expand(root_fd: int, place: str, words: list[str]) -> list[str]:
     word, rest = words[0], words[1:]
     if not _GLOB.intersection(word):
         return _expand(root_fd, f"{place}/{word}" if place else word, rest)
-    expression = re.compile(pattern_to_regex(word.replace("**", "*"), whole=True), re.DOTALL)
+    expression = compile_pattern(word.replace("**", "*"))
     try:
         fd = beneath.open_in_root(root_fd, place, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
@@ -221,7 +224,7 @@ def _list(top_fd: int, path: bytes, place: str, rules: IgnoreRules, excludes: Ig
         stack.extend(reversed(below))
 
 
-def add_digest(hasher: Any, source: Source, *, with_owner: bool) -> None:
+def add_digest(hasher: ContentHash, source: Source, *, with_owner: bool) -> None:
     """Feed to a hash what a copy of a source would consist of; times are no part of it (as in docker)."""
     for entry in source.entries:
         fd = source.open(entry, os.O_PATH | os.O_NOFOLLOW)
@@ -239,7 +242,7 @@ def add_digest(hasher: Any, source: Source, *, with_owner: bool) -> None:
             os.close(fd)
 
 
-def _digest_file(hasher: Any, source: Source, entry: Entry) -> None:
+def _digest_file(hasher: ContentHash, source: Source, entry: Entry) -> None:
     fd = source.open(entry, os.O_RDONLY | os.O_NONBLOCK)
     try:
         for name, value in sorted(_read_xattrs(fd).items()):

@@ -122,7 +122,7 @@ class TerminalProgress(BuildProgress):
         """Turn it into a line that stays."""
         self._running.remove(step)
         mark = " => ERROR" if word.startswith("ERROR") else " => CACHED" if word == "CACHED" else " =>"
-        tail = "".join(f"    {line}\n" for line in step.tail) if word.startswith("ERROR") else ""
+        tail = "".join(f"    {_shown(line)}\n" for line in step.tail) if word.startswith("ERROR") else ""
         self._redraw(f"{_cut(f'{mark} {step.title}')}  {time.monotonic() - step.since:.1f}s\n{tail}")
 
     def warn(self, text: str) -> None:
@@ -151,9 +151,12 @@ def _cut(text: str) -> str:
         width = os.get_terminal_size(2).columns
     except OSError:
         width = 100
-    # What a step writes must not move the cursor of ours: only printable letters.
-    shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return shown[:max(width - 8, 20)]
+    return _shown(text)[:max(width - 8, 20)]
+
+
+def _shown(text: str) -> str:
+    """Return a text that moves no cursor and sets no title, whatever a step wrote."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 class StepProgress:

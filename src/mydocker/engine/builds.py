@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-import threading
+from _thread import allocate_lock
 
 from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.build import cache, runmounts
@@ -12,12 +12,7 @@ from mydocker.image.store import ResolvedImage
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDOUT
 from mydocker.oci import platform as platforms
 
-from . import ending
-from .creating import Creator
-from .launching import LauncherStarter
-from .pulling import pulled
 from .request import ContainerConfig, judge, judge_labels, words
-from .signals import parse_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +22,8 @@ if TYPE_CHECKING:
     from mydocker.build.request import Built, Progress, RunStep
     from mydocker.image.store import Images
 
+    from .creating import Creator
+    from .launching import LauncherStarter
     from .sessions import LiveSession
     from .store import ContainerRecord, Store
 
@@ -63,12 +60,11 @@ class Builds:
             epoch_ns=_judge_epoch(arguments))
         if platform:
             platforms.parse(platform)
-        starter = LauncherStarter()
+        runner = _Runner(self._store, self._images)
         try:
-            runner = _Runner(self._store, self._images, starter)
             return Job(self._store.layout, runner, options, progress or _Silence()).run()
         finally:
-            starter.close()
+            runner.close()
 
     def prune(self) -> int:
         """Forget the build cache; what only it needed goes. Returns how many entries there were."""
@@ -91,23 +87,42 @@ class _Silence:
 class _Runner:
     """Runs the steps of one build as containers of this engine."""
 
-    def __init__(self, store: Store, images: Images, starter: LauncherStarter) -> None:
+    def __init__(self, store: Store, images: Images) -> None:
         self._store = store
         self._images = images
-        self._starter = starter
-        self._creator = Creator(store, images, starter)
+        self._lock = allocate_lock()
+        self._made: tuple[LauncherStarter, Creator] | None = None
+
+    def _make(self) -> tuple[LauncherStarter, Creator]:
+        """Return what starts containers: stages run in threads, so a launcher does (monitor/launcher.py)."""
+        with self._lock:
+            if self._made is None:
+                from .creating import Creator  # cold where everything is cached
+                from .launching import LauncherStarter
+
+                starter = LauncherStarter()
+                self._made = starter, Creator(self._store, self._images, starter)
+            return self._made
+
+    def close(self) -> None:
+        """End the launcher, if there was one."""
+        if self._made is not None:
+            self._made[0].close()
 
     def run(
         self, step: RunStep, upper_dir: str, write: Callable[[str, bytes], None], is_cancelled: Callable[[], bool]
     ) -> int:
         """Run a step in a container of its own; its write layer becomes `upper_dir`. Returns the exit code."""
+        from . import ending  # cold where everything is cached
+
+        starter, creator = self._make()
         config = _config_of(step)
         image_config = {"Env": list(step.config.get("Env") or ())}
         resolved = ResolvedImage(
             reference="build", manifest_digest="", config={"config": image_config}, chain_ids=step.layers)
-        record, session = self._creator.create(
+        record, session = creator.create(
             config, start=True, client_flags=WANTS_STDOUT | WANTS_STDERR | IS_OWNER, resolved=resolved)
-        session.own(lambda: ending.finish(self._store, record.id, self._starter.delete))
+        session.own(lambda: ending.finish(self._store, record.id, starter.delete))
         try:
             with _Killer(session, is_cancelled):
                 for stream, payload in session.events():
@@ -129,6 +144,13 @@ class _Runner:
 
     def resolve(self, name: str, *, platform: str, pull: bool) -> ResolvedImage:
         """Return the image of a FROM or --from, pulled where it is not here (or with `pull`, if there is a newer one)."""
+        from .pulling import pulled  # cold
+
+        if not pull and not platform:
+            try:
+                return self._images.resolve(name)
+            except NotFound:
+                pass  # it is to be pulled
         config = ContainerConfig(image=name, pull="always" if pull else "missing", platform=platform)
         try:
             return pulled(self._images, config)
@@ -137,6 +159,8 @@ class _Runner:
 
     def judge_signal(self, word: str) -> None:
         """Raise InvalidRequest for what is no signal."""
+        from .signals import parse_signal  # cold
+
         parse_signal(word)
 
 
@@ -144,6 +168,8 @@ class _Killer:
     """Kills a session's command when the build is cancelled by another stage, while `with` waits for its end."""
 
     def __init__(self, session: LiveSession, is_cancelled: Callable[[], bool]) -> None:
+        import threading  # cold
+
         self._session = session
         self._is_cancelled = is_cancelled
         self._ended = threading.Event()
