@@ -340,7 +340,13 @@ def _build(*, is_cached: bool) -> Callable[[Engine, Bench], AbstractContextManag
         # docker's classic builder (engines.py): BuildKit is a package, and a daemon, of its own.
         words = ("build", *([] if is_cached else ["--no-cache"]), "-q", "--network", "none", "-t", "bench-build", context)
         engine.call(*words)
-        yield lambda: engine.time(*words)
+
+        def sample() -> float:
+            if not is_cached:
+                engine.call("rmi", "-f", "bench-build")  # else it would stay without a name, and the next beside it
+            return engine.time(*words)
+
+        yield sample
         engine.call("rmi", "-f", "bench-build")
 
     return open_row

@@ -42,7 +42,17 @@ def base(busybox_tar: str) -> Iterator[str]:
         pytest.skip("no docker daemon answers")
     docker("import", busybox_tar, BASE)
     yield BASE
+    _remove_steps()
     docker("rmi", "-f", BASE, code=None)
+
+
+def _remove_steps() -> None:
+    """Remove the nameless images that builds which fail leave: those that stand on the base, and no others."""
+    base_id = docker("images", "-q", "--no-trunc", BASE).strip()
+    for _ in range(9):  # children before their parents
+        for image in docker("images", "-q", "--no-trunc", "--filter", "dangling=true", "--filter", f"since={BASE}").split():
+            if base_id in docker("history", "-q", "--no-trunc", image, code=None).split():
+                docker("rmi", image, code=None)
 
 
 @pytest.fixture
@@ -125,7 +135,7 @@ def test_docker_refuses_the_same(
     Path(context, "Dockerfile").write_text(text.replace("BASE", base))
     given = (*words, context)
     with pytest.raises(AssertionError):
-        docker("build", "-q", "--network=none", *given)
+        docker("build", "-q", "--force-rm", "--network=none", *given)
     done = mydocker("build", "--progress=quiet", *given, code=None)
     assert done.code != 0
     assert "Traceback" not in done.err

@@ -15,7 +15,7 @@ into `hint`, which front ends show on a line of its own.
     |- Timeout                it did not end in the time given
     |- CommandNotFound        the container's command does not exist          (exit 127)
     |- CommandNotExecutable   it exists and cannot be executed                (exit 126)
-    |- CommandFailed          a build's command ended with another code than 0  (exit 1)
+    |- CommandFailed          a build's command ended with another code than 0: build/failed.py, for builds alone
     |- Corrupt                stored or received bytes are not what they must be
     `- RuntimeFailed          a step inside the container's start failed
 """
@@ -71,14 +71,6 @@ class CommandNotFound(MydockerError):
 
 class CommandNotExecutable(MydockerError):
     """The container's command exists and cannot be executed (exit code 126)."""
-
-
-class CommandFailed(MydockerError):
-    """A command of a build ended with another code than 0, which is in `exit_code`."""
-
-    def __init__(self, message: str, *, hint: str = "", exit_code: int = 1) -> None:
-        super().__init__(message, hint=hint)
-        self.exit_code = exit_code
 
 
 class Corrupt(MydockerError):

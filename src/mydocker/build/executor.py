@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import CommandFailed, InvalidRequest, MydockerError
+from mydocker.base.errors import InvalidRequest, MydockerError
 from mydocker.base.undo import Undo
 from mydocker.oci.media_types import MEDIA_LAYER
 from mydocker.runtime.users import parse_id, resolve_user
@@ -19,6 +19,7 @@ from mydocker.storage.layers import NewLayer
 
 from . import instructions, runmounts, tree
 from .dockerfile import Node, is_heredoc, parse_instruction
+from .failed import CommandFailed
 from .ignore import IgnoreRules
 from .request import RunStep
 from .settle import settle

@@ -10,7 +10,6 @@ import errno
 from mydocker.base import errors
 
 ENGINE_FAILED = 125
-COMMAND_FAILED = 1
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 INTERRUPTED = 130  # 128 + SIGINT
@@ -19,7 +18,6 @@ OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 CODES: dict[type[errors.MydockerError], int] = {
     errors.CommandNotFound: NOT_FOUND,
     errors.CommandNotExecutable: NOT_EXECUTABLE,
-    errors.CommandFailed: COMMAND_FAILED,
 }
 
 #: Words for what the kernel refuses, and the way out.

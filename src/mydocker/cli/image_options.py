@@ -1,6 +1,7 @@
 """The options of the verbs of images: rows as in options.py, read by these verbs only."""
 from __future__ import annotations
 
+from .build_options import BUILD_OPTIONS
 from .options import Option
 
 _CHANGE = "A line of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR"
@@ -56,4 +57,5 @@ IMAGE_OPTIONS = (
     Option("system-df", "verbose", "v", "bool", "Each image and each container"),
     Option("system-df", "format", "", "str", "Output as table, json, or a Go template such as '{{.Type}}'",
            value="FORMAT", default="table"),
+    *BUILD_OPTIONS,
 )

@@ -245,7 +245,7 @@ RARE = frozenset((
 #: Verbs whose rows are in image_options.py.
 _IMAGE_VERBS = frozenset((
     "commit", "export", "images", "history", "rmi", "import", "load", "pull", "push", "login", "logout", "tag", "save",
-    "image-prune", "image-verify", "system-df", "system-prune", "gc",
+    "image-prune", "image-verify", "system-df", "system-prune", "gc", "build", "builder-prune",
 ))
 
 #: Docker's two-word spellings: group -> word -> (verb, options put before what was typed).
@@ -281,15 +281,11 @@ def find_verb(name: str) -> Verb | None:
 
 
 def options_of(verb: str) -> list[Option]:
-    """Return the rows that a verb accepts; verbs of networks, images and builds have tables of their own."""
+    """Return the rows that a verb accepts; verbs of networks and of images have tables of their own."""
     if verb.startswith("network-"):
         from .network_options import NETWORK_OPTIONS  # cold
 
         return [option for option in NETWORK_OPTIONS if verb in option.verbs]
-    if verb in ("build", "builder-prune"):
-        from .build_options import BUILD_OPTIONS  # cold
-
-        return [option for option in BUILD_OPTIONS if verb in option.verbs]
     if verb in _IMAGE_VERBS:
         from .image_options import IMAGE_OPTIONS  # cold
 

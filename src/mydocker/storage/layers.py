@@ -156,10 +156,6 @@ class NewLayer:
             self.discard()
             return theirs
 
-    def take(self, directory: str) -> None:
-        """Let another directory be its content: a write layer that a container has left. Nothing is copied."""
-        os.rename(directory, f"{self.path}/{DIFF}")
-
     def discard(self) -> None:
         """Remove what was made."""
         if self._lock is not None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import CommandFailed, InvalidRequest
+from mydocker.base.errors import InvalidRequest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ def run(context: Context) -> int:
         count = context.engine.builds.prune()
         context.output.line(f"Forgot {count} entries of the build cache")
         return 0
-    from ..build_progress import choose_progress  # cold
+    from mydocker.build.failed import CommandFailed  # cold: `mydocker help` reads this file, too
+
+    from ..build_progress import choose_progress
 
     arguments = context.arguments
     kind = "quiet" if arguments["quiet"] else arguments["progress"]
