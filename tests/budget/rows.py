@@ -352,6 +352,45 @@ def _build(*, is_cached: bool) -> Callable[[Engine, Bench], AbstractContextManag
     return open_row
 
 
+@contextmanager
+def _commit(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    """A container with 100 MB of changes in 1,000 files becomes an image, again and again."""
+    megabytes = bench.scale(100, 10)
+    script = (
+        "busybox mkdir /changes; i=0; while [ $i -lt 1000 ]; do "
+        f"head -c {megabytes * 1000} /dev/urandom >/changes/$i; i=$((i+1)); done")
+    name = engine.start("sh", "-c", script)
+    try:
+        engine.call("wait", name)
+
+        def sample() -> float:
+            os.sync()
+            try:
+                return engine.time("commit", name, _BIG_IMAGE)
+            finally:
+                engine.call("rmi", "-f", _BIG_IMAGE)
+        yield sample
+    finally:
+        engine.remove(name)
+
+
+@contextmanager
+def _save(engine: Engine, bench: Bench) -> Iterator[Sampler]:
+    engine.call("import", _tree_tar(bench), _BIG_IMAGE)
+    path = f"{bench.scratch}/saved.tar"
+
+    def sample() -> float:
+        if os.path.exists(path):
+            os.unlink(path)  # podman wants none there
+        os.sync()
+        return engine.time("save", "-o", path, _BIG_IMAGE)
+    try:
+        yield sample
+    finally:
+        if os.path.exists(path):
+            os.unlink(path)
+        engine.call("rmi", "-f", _BIG_IMAGE)
+
 
 _TREE = "15,000 files, 200 MB"
 ROWS = (
@@ -378,4 +417,6 @@ ROWS = (
     Row("pull", f"pull from a registry on this machine, {_TREE}", _pull, 5, 2, {"docker": 2 / 3, "podman": 2 / 3}),
     Row("build", "build, 8 trivial steps", _build(is_cached=False), 5, 2, {"docker": 1 / 4}, peers=("docker",)),
     Row("rebuild", "the same, all cached", _build(is_cached=True), 7, 3, {"docker": 1 / 2}, peers=("docker",)),
+    Row("commit", "commit of 100 MB of changes", _commit, 5, 2),
+    Row("save", f"save, {_TREE}", _save, 5, 2),
 )

@@ -28,6 +28,7 @@ from image_rig import (
     leftovers,
     link,
     member,
+    new_container,
     oci_archive,
     oci_files,
     symlink,
@@ -516,3 +517,112 @@ def test_hard_link_gives_no_second_chance_to_change_a_file_with_capabilities(scr
     assert open(f"{root}/ping").read() == "good"
     assert "security.capability" not in os.listxattr(f"{root}/other")
 
+
+
+# --- what a container left, and what runs here ------------------------------------------------------------
+
+
+def in_child(act) -> str:
+    """Run something in a forked child; returns what it returns, or its error."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            answer = act()
+        except BaseException as error:
+            answer = repr(error)
+        os.write(writer, answer.encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as stream:
+        answer = stream.read()
+    os.waitpid(pid, 0)
+    return answer
+
+
+_SPAWNING = frozenset(("subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.fork", "os.forkpty"))
+_TROJANS = ("tar", "xz", "gzip", "unpigz", "zstd", "git", "sh", "nsenter", "ps")
+
+
+def test_no_program_is_run_for_an_archive_whatever_is_in_it(scratch: str) -> None:
+    """CVE-2026-41567, 2019-14271: helpers found in the image, or run with its environment."""
+    trojans = tar(*(member(f"bin/{name}", b"#!/bin/sh\ntouch /pwned\n", mode=0o755) for name in _TROJANS))
+    config = image_config(trojans, config={"Env": ["PATH=/bin", "LD_PRELOAD=/bin/sh", "PYTHONPATH=/bin"]})
+
+    def act() -> str:
+        spawned: list[str] = []
+        sys.addaudithook(lambda event, _: spawned.append(event) if event in _SPAWNING else None)
+        store = images(scratch)
+        take(store, docker_archive(trojans, config=config))
+        take(store, oci_archive(oci_files(trojans, name="rig:2", config=config)))
+        store.import_tar(io.BytesIO(gzip.compress(trojans)), "rig:3")
+        store.import_tar(io.BytesIO(zstandard.compress(trojans)), "rig:4")
+        container, _ = new_container(store, "rig:1")
+        with open(f"{container}/upper/new", "w") as stream:
+            stream.write("x")
+        store.commit(f"{container}/upper", "rig:5", manifest_digest=store.inspect("rig:1")["manifest_digest"])
+        store.save(["rig"], f"{scratch}/saved.tar")
+        assert not [image.faults for image in store.verify() if image.faults]
+        for number in range(1, 6):
+            store.remove(f"rig:{number}", force=True)
+        store.collect()
+        return repr(spawned)
+
+    assert in_child(act) == "[]"
+    assert not os.path.exists("/pwned")
+
+
+@pytest.mark.parametrize("reader", ["commit", "export"])
+def test_what_a_container_swaps_while_it_is_read_leads_nowhere_but_inside(scratch: str, canary: str, reader: str) -> None:
+    """CVE-2018-15664 and its kin, for commit and export: directories and files become links and back all the time."""
+    from mydocker.storage.diff import read_diff, read_tree
+
+    upper = f"{scratch}/upper"
+    os.makedirs(f"{upper}/a/dir")
+    for name in ("a/dir/file", "a/file"):
+        with open(f"{upper}/{name}", "w") as stream:
+            stream.write("mine")
+    for name, target in (("a/dir-link", canary + "/dir"), ("a/file-link", canary + "/file")):
+        os.symlink(target, f"{upper}/{name}")
+    pid = os.fork()
+    if pid == 0:
+        try:
+            while True:
+                for name in ("a/dir", "a/file"):
+                    os.rename(f"{upper}/{name}", f"{upper}/{name}-kept")
+                    os.rename(f"{upper}/{name}-link", f"{upper}/{name}")
+                    os.rename(f"{upper}/{name}", f"{upper}/{name}-link")
+                    os.rename(f"{upper}/{name}-kept", f"{upper}/{name}")
+        finally:
+            os._exit(0)
+    try:
+        for _ in range(200):
+            read = read_diff(upper) if reader == "commit" else read_tree(os.open(upper, os.O_RDONLY | os.O_DIRECTORY))
+            data = b"".join(iter(read, b""))
+            assert b"canary" not in data
+            with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+                archive.getmembers()
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+
+
+def test_measuring_follows_no_link_of_a_container(scratch: str, canary: str) -> None:
+    from mydocker.storage.usage import DiskUsage
+
+    os.mkdir(f"{scratch}/upper")
+    with open(f"{canary}/../large", "wb") as stream:
+        stream.write(bytes(5 << 20))
+    os.symlink(os.path.dirname(canary), f"{scratch}/upper/link")
+    assert DiskUsage().measure(f"{scratch}/upper") < 1 << 20
+    os.unlink(f"{scratch}/large")
+
+
+def test_saved_archive_is_closed_to_others_and_replaces_a_link_instead_of_following_it(scratch: str, canary: str) -> None:
+    store = images(scratch)
+    take(store, docker_archive(tar(member("secret", b"x"))))
+    os.mkdir(f"{scratch}/out")
+    os.symlink(f"{canary}/file", f"{scratch}/out/saved.tar")
+    store.save(["rig:1"], f"{scratch}/out/saved.tar")
+    status = os.lstat(f"{scratch}/out/saved.tar")
+    assert stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o600
