@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _CHUNK_BYTES = 256 << 10
+#: What opening says of something that is gone, or is something else by now (ELOOP: a link).
+_REPLACED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 #: A file in more pieces than readers take is stored whole.
 _MAX_PIECES = 4096
 _TYPES = {
@@ -82,7 +84,9 @@ class _Walk:
     def _directory(self, path: bytes, stack: list[bytes]) -> Iterator[bytes]:
         try:
             fd = beneath.open_beneath(self._root_fd, path, os.O_RDONLY | os.O_DIRECTORY)
-        except (FileNotFoundError, NotADirectoryError):
+        except OSError as error:
+            if error.errno not in _REPLACED:
+                raise
             return  # removed or replaced while we walked
         try:
             if path or not self._is_diff:
@@ -121,7 +125,13 @@ class _Walk:
         if kind == stat.S_IFREG:
             yield from _file(path, name, directory_fd, keeps_holes=not self._is_diff)
         elif kind == stat.S_IFLNK:
-            yield from _header(path, status, target=os.readlink(name, dir_fd=directory_fd))
+            try:
+                target = os.readlink(name, dir_fd=directory_fd)
+            except OSError as error:
+                if error.errno not in (*_REPLACED, errno.EINVAL):
+                    raise
+                return
+            yield from _header(path, status, target=target)
         else:
             yield from _header(path, status)
 
@@ -136,8 +146,8 @@ def _stat(name: bytes, directory_fd: int) -> os.stat_result | None:
 def _file(path: bytes, name: bytes, directory_fd: int, *, keeps_holes: bool) -> Iterator[bytes]:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
-    except (FileNotFoundError, OSError) as error:
-        if error.errno in (errno.ENOENT, errno.ELOOP):
+    except OSError as error:
+        if error.errno in (*_REPLACED, errno.ENXIO):  # a socket, or a device without a driver
             return
         raise
     try:

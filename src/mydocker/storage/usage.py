@@ -5,6 +5,7 @@ systems below are left out (nothing is ever mounted there).
 """
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -63,8 +64,10 @@ class DiskUsage:
                 continue
             try:
                 fd = beneath.open_beneath(anchor_fd, path, os.O_RDONLY | os.O_DIRECTORY)
-            except (FileNotFoundError, NotADirectoryError):
-                continue
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                    raise
+                continue  # gone, or replaced by a link or a file, meanwhile
             if os.fstat(fd).st_dev != device:
                 os.close(fd)
                 continue
