@@ -388,6 +388,18 @@ def test_prune_spares_what_containers_use(mydocker: Mydocker, busybox: str) -> N
     assert mydocker("images", "-q").out == "" and mydocker("ps", "-q").out == ""
 
 
+def test_system_prune_takes_the_build_cache_unless_filtered(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    with open(f"{scratch}/Dockerfile", "w", encoding="ascii") as stream:
+        stream.write(f"FROM {busybox}\nRUN echo x >/x\n")
+    mydocker("build", "-q", "-t", "built", scratch)
+    mydocker("rmi", "built")
+    mydocker("system", "prune", "-f", "--filter", "label=nothing")
+    assert os.listdir(f"{mydocker.root}/build")
+    assert mydocker("system", "prune", "-f").out != "Total reclaimed space: 0B\n"
+    assert os.listdir(f"{mydocker.root}/build") == []
+    assert mydocker("image", "verify").out == "busybox:latest: ok\n"
+
+
 def test_rmi_by_id_with_several_names_wants_force(scratch: str) -> None:
     store = images(scratch)
     take(store, docker_archive(ONE, tags=("a:1", "a:2")))

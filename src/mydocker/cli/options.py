@@ -106,7 +106,7 @@ VERBS = (
     Verb("image-prune", "", "Remove the images that have no name, or that no container uses", 0, 0, module="tidying"),
     Verb("image-verify", "[IMAGE...]", "Check every stored byte of images against its digest", 0, -1, module="tidying"),
     Verb("system-df", "", "Show what images and containers take on the disk", 0, 0, module="tidying"),
-    Verb("system-prune", "", "Remove ended containers, unused networks and images", 0, 0, module="tidying"),
+    Verb("system-prune", "", "Remove ended containers, unused networks and images, and the build cache", 0, 0, module="tidying"),
     Verb("gc", "", "Remove what killed commands left behind", 0, 0, module="tidying"),
     *(Verb(f"network-{word}", usage, help, least, most, module="networks") for word, usage, help, least, most in (
         ("create", "NETWORK", "Make a network", 1, 1),

@@ -64,8 +64,9 @@ def measure(engine: Engine) -> Usage:
     unpacked, layer_sizes = disk.measure_entries(layout.layers)
     own, container_sizes = disk.measure_entries(layout.containers)
     volumes, volume_sizes = disk.measure_entries(layout.volumes)
+    steps, step_sizes = disk.measure_entries(layout.build)
     stored = disk.measure(layout.image)
-    known = {layout.image, layout.layers, layout.containers, layout.volumes, layout.root}
+    known = {layout.image, layout.layers, layout.containers, layout.volumes, layout.build, layout.root}
     rest = disk.measure_alone(layout.root) + sum(
         disk.measure(f"{layout.root}/{name}") for name in os.listdir(layout.root) if f"{layout.root}/{name}" not in known)
     images, used_bytes = _measure_images(engine, layer_sizes)
@@ -80,6 +81,8 @@ def measure(engine: Engine) -> Usage:
         Part(kind="Containers", total=len(containers), active=len(alive), size_bytes=own,
              reclaimable_bytes=sum(each.size_bytes for each in containers) - sum(each.size_bytes for each in alive)),
         Part(kind="Local Volumes", total=len(volume_sizes), active=0, size_bytes=volumes, reclaimable_bytes=0),
+        # Records of steps and the directories of cache mounts; what a step made is a layer, counted with those of images.
+        Part(kind="Build Cache", total=len(step_sizes), active=0, size_bytes=steps, reclaimable_bytes=steps),
         Part(kind="Engine", total=0, active=0, size_bytes=rest, reclaimable_bytes=disk.measure(layout.trash)),
     )
     return Usage(parts=parts, images=images, containers=containers, size_bytes=sum(part.size_bytes for part in parts))
