@@ -80,7 +80,9 @@ def _prune_system(context: Context) -> int:
     images = _prune(context)
     _write_removed(context, images)
     if not words:  # records of steps have neither labels nor ages that a filter could mean
-        engine.builds.prune()
+        from mydocker.build.cache import prune as forget_steps  # cold
+
+        forget_steps(engine.layout)  # what they kept goes with the collection below, which counts it
     freed += sum(image.reclaimed_bytes for image in images) + engine.images.collect()
     context.output.line(f"Total reclaimed space: {format_size(freed)}")
     return 0
