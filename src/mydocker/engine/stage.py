@@ -61,13 +61,16 @@ class ContainerStage(Record):
 class OwnRuntime:
     """The runtime of mydocker.runtime, called in process. `network_fd`: see runtime/create.py."""
 
-    __slots__ = ("_container_id", "_directory", "_network_fd", "_seccomp_cache")
+    __slots__ = ("_container_id", "_directory", "_lock_fds", "_network_fd", "_seccomp_cache")
 
-    def __init__(self, container_dir: str, container_id: str, seccomp_cache: str, network_fd: int) -> None:
+    def __init__(
+        self, container_dir: str, container_id: str, seccomp_cache: str, network_fd: int, lock_fds: tuple[int, ...],
+    ) -> None:
         self._directory = container_dir
         self._container_id = container_id
         self._seccomp_cache = seccomp_cache
         self._network_fd = network_fd
+        self._lock_fds = lock_fds
 
     def create(
         self, spec: Spec, *, root_mount: Mount, stdio: tuple[int, int, int] | None, user: str, groups: tuple[str, ...]
@@ -75,15 +78,17 @@ class OwnRuntime:
         """Clone the container's init."""
         return create(
             spec, f"{self._directory}/{paths.BUNDLE}/rootfs", root_mount=root_mount, stdio=stdio, user=user, groups=groups,
-            container_id=self._container_id, seccomp_cache=self._seccomp_cache, network_fd=self._network_fd)
+            container_id=self._container_id, seccomp_cache=self._seccomp_cache, network_fd=self._network_fd,
+            lock_fds=self._lock_fds)
 
 
 def choose_runtime(
     program: str, container_dir: str, container_id: str, seccomp_cache: str, *, network_fd: int = -1,
+    lock_fds: tuple[int, ...] = (),
 ) -> Runtime:
     """Return what makes this container: our own runtime, unless `program` is another's path."""
     if not program:
-        return OwnRuntime(container_dir, container_id, seccomp_cache, network_fd)
+        return OwnRuntime(container_dir, container_id, seccomp_cache, network_fd, lock_fds)
     from mydocker.runtime.foreign import ForeignRuntime  # cold
 
     return ForeignRuntime(program=program, directory=f"{container_dir}/{paths.RUNTIME}", container_id=container_id)
@@ -114,7 +119,8 @@ def _make_container(order: ContainerStage) -> NoReturn:
             # A port in use is told before there is anything to start.
             reservation = reserve_ports(order.store.layout, config)
         runtime = choose_runtime(
-            config.get("runtime", ""), directory, record.id, order.store.layout.seccomp, network_fd=order.network_fd)
+            config.get("runtime", ""), directory, record.id, order.store.layout.seccomp, network_fd=order.network_fd,
+            lock_fds=(order.lock_fd, *([order.journal_fd] if order.journal_fd >= 0 else [])))
         created = runtime.create(
             join_namespaces(order), root_mount=order.root_mount, stdio=inside, user=config["user"],
             groups=tuple(record.isolation.get("groups", ())))

@@ -44,6 +44,7 @@ def create(
     spec: Spec, root_path: str, *, root_mount: Mount | None = None, stdio: tuple[int, int, int] | None = None,
     user: str | None = None, groups: tuple[str, ...] = (), start_fd: int = -1, console_fd: int = -1, preserve_fds: int = 0,
     container_id: str = "", bundle: str = "", seccomp_cache: str = "", network_fd: int = -1,
+    lock_fds: tuple[int, ...] = (),
     make_cgroup: Callable[[], Cgroup] | None = None,
 ) -> Created:
     """Clone the container's init and set it on its way.
@@ -55,6 +56,7 @@ def create(
     byte means START; without it START comes on the channel. Descriptors 3 to 3 + `preserve_fds` - 1 go to the
     command. `container_id` and `bundle` are what hooks are told; `seccomp_cache` is a directory for compiled
     filters (seccomp.py). `network_fd` is a network namespace that was made ahead, for a container that has a new one.
+    `lock_fds` are locks of the caller's, which the init must not hold any longer than the caller does.
     `make_cgroup` is for a caller whose containers may be at any cgroupsPath; without it the path is the container's own,
     and what is there is removed. The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
     """
@@ -85,7 +87,7 @@ def create(
         order = plan_init(
             spec, root_path, namespaces, cgroup, root_mount=root_mount, stdio=stdio, user=user, groups=groups,
             start_fd=start_fd, console_fd=console_fd, preserve_fds=preserve_fds, container_id=container_id, bundle=bundle,
-            seccomp=seccomp, network_fd=network_fd, agent_fd=agent_fd, closing=closing)
+            seccomp=seccomp, network_fd=network_fd, lock_fds=lock_fds, agent_fd=agent_fd, closing=closing)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         closing.callback(inner.close)
@@ -104,7 +106,8 @@ def create(
 def plan_init(
     spec: Spec, root_path: str, namespaces: NamespacePlan, cgroup: Cgroup, *, root_mount: Mount | None,
     stdio: tuple[int, int, int] | None, user: str | None, groups: tuple[str, ...], start_fd: int, console_fd: int,
-    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter, network_fd: int, agent_fd: int, closing: Undo,
+    preserve_fds: int, container_id: str, bundle: str, seccomp: Filter, network_fd: int, lock_fds: tuple[int, ...],
+    agent_fd: int, closing: Undo,
 ) -> InitOrder:
     """Decide everything that can be decided before the fork; `closing` gets what is to be closed behind it."""
     hooks = spec.get("hooks", {})
@@ -132,7 +135,7 @@ def plan_init(
         operations=tuple(operations),
         new_namespaces=namespaces.new, own_namespaces=namespaces.all, has_helper=namespaces.needs_helper,
         has_outside_hooks=any(hooks.get(kind) for kind in _OUTSIDE_HOOKS),
-        network_fd=network_fd if can_use_network(namespaces) else -1,
+        network_fd=network_fd if can_use_network(namespaces) else -1, lock_fds=lock_fds,
         stdio=stdio, user=user, groups=groups, seccomp=seccomp, start_fd=start_fd, console_fd=console_fd,
         preserve_fds=preserve_fds, attributes=attributes, container_id=container_id, bundle=bundle, agent_fd=agent_fd,
     )

@@ -72,6 +72,7 @@ class InitOrder(Record):
     has_helper: bool = False
     has_outside_hooks: bool = False
     network_fd: int = -1
+    lock_fds: tuple[int, ...] = ()
     stdio: tuple[int, int, int] | None = None
     user: str | None = None
     groups: tuple[str, ...] = ()
@@ -91,9 +92,19 @@ def run_init(order: InitOrder, channel: _socket.socket) -> NoReturn:
     A failure is reported on `channel` and ends the process.
     """
     try:
+        release_locks(order)
         prepare_and_execute(order, channel)
     except BaseException as error:
         report_and_exit(channel, error)
+
+
+def release_locks(order: InitOrder) -> None:
+    """Let go of the creator's locks, which came with the clone: when the creator is killed, this half-made container is garbage.
+
+    Whoever sweeps it then ends this process by its cgroup; it would find it locked otherwise, for as long as this goes on.
+    """
+    for fd in order.lock_fds:
+        os.close(fd)
 
 
 def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
