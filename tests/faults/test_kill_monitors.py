@@ -175,17 +175,23 @@ def test_container_killed_is_told_with_its_signal(mydocker: Mydocker, busybox: s
     settle(mydocker, "exited")
 
 
+def sessions(container_id: str, first: int) -> set[int]:
+    """Return the pids of the commands that were executed in a container."""
+    commands = {pid for pid, argv in sleepers() if argv[0] == "sleep"}
+    return (cgroup_pids(container_id) & commands) - {first}
+
+
 @pytest.mark.parametrize("killed", ["monitor", "process"])
 def test_exec_session_killed_leaves_the_container(mydocker: Mydocker, busybox: str, killed: str) -> None:
     mydocker("run", "-d", "-name", "c", busybox, "sleep", "1000")
     (container_id,) = mydocker.container_ids()
     first = mydocker.pid_of("c")
     with begun(mydocker, "", "exec", "c", *SLEEP) as command:
-        until(lambda: len(cgroup_pids(container_id)) == 2)
-        (pid,) = cgroup_pids(container_id) - {first}
+        # The process that enters is there for a moment, too, before the command is.
+        until(lambda: sessions(container_id, first))
+        (pid,) = sessions(container_id, first)
         with open(f"/proc/{pid}/stat", encoding="ascii") as stream:
             monitor = int(stream.read().rpartition(")")[2].split()[1])
-        until(lambda: [argv for found, argv in sleepers() if found == pid and argv[0] == "sleep"])
         os.kill(monitor if killed == "monitor" else pid, signal.SIGKILL)
         if killed == "monitor":
             error_of(command)
