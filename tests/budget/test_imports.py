@@ -29,10 +29,10 @@ _FORBIDDEN = frozenset({
 })
 
 #: Command -> (modules of the standard library, statements of our own that run) that it may load beyond a bare start.
-#: A statement costs about 5,000 instructions, a module of the library a million: `run` is at 59 million of the 70 that it may cost.
+#: A statement costs about 5,000 instructions, a module of the library a million: `run` is at 60 million of the 70 that it may cost.
 _BUDGETS: dict[str, tuple[int, int]] = {
     "--version": (4, 650),
-    "run": (12, 6640),
+    "run": (12, 6800),
     "exec": (11, 4900),
     "ps": (8, 3400),
     "logs": (8, 3650),

@@ -15,7 +15,7 @@ from mydocker.base import files
 from mydocker.base.errors import Corrupt
 from mydocker.base.record import Record
 from mydocker.oci.digest import chain_ids
-from mydocker.storage import blobs, layers
+from mydocker.storage import blobs, layer_locks, layers
 
 from .state import Layer
 
@@ -43,7 +43,7 @@ class Cache:
         self._is_enabled = is_enabled
         self._new: dict[str, dict[str, Any]] = {}
 
-    def find(self, key: str, below: tuple[Layer, ...], held: layers.LayerLocks) -> Hit | None:
+    def find(self, key: str, below: tuple[Layer, ...], held: layer_locks.LayerLocks) -> Hit | None:
         """Return what is known under a key, its layer locked by `held`; None when something of it is missing."""
         if not self._is_enabled:
             return None

@@ -13,7 +13,7 @@ from mydocker.base.errors import Conflict, Unavailable
 from mydocker.linux import syscalls
 from mydocker.runtime.rootfs import mount_overlay
 from mydocker.storage.diff import read_tree
-from mydocker.storage.layers import lock_layers
+from mydocker.storage.layer_locks import lock_layers
 from mydocker.storage.snapshots import LOWER_SEPARATOR
 
 from .lifecycle import CREATING

@@ -11,7 +11,7 @@ from mydocker.base.errors import MydockerError
 from mydocker.base.record import Record
 from mydocker.base.trace import point
 from mydocker.oci.digest import chain_ids
-from mydocker.storage import blobs, layers
+from mydocker.storage import blobs, layer_locks, layers
 
 from . import index
 
@@ -44,7 +44,7 @@ class Staging:
         self._layout = layout
         self._blobs: list[NewBlob] = []
         self._unpacked: list[tuple[str, Ingested]] = []
-        self.held = layers.LayerLocks()
+        self.held = layer_locks.LayerLocks()
 
     def add_blob(self, blob: NewBlob) -> None:
         """Take over a new blob."""

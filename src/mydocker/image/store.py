@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from mydocker.base.paths import Layout
     from mydocker.oci.image_spec import Descriptor, ImageConfig, Manifest
-    from mydocker.storage.layers import LayerLocks
+    from mydocker.storage.layer_locks import LayerLocks
 
     from .describing import HistoryLine
     from .listing import ImageSummary
@@ -130,7 +130,7 @@ class Images:
 
         Left when the record that names the layers is written. Raises NotFound when one is gone already.
         """
-        from mydocker.storage.layers import lock_layers
+        from mydocker.storage.layer_locks import lock_layers
 
         return HeldLayers(lock_layers(self.layout, image.chain_ids), self.lower_dirs(image))
 

@@ -14,7 +14,7 @@ from mydocker.base.record import Record
 from mydocker.oci.digest import chain_ids
 from mydocker.oci.image_spec import diff_ids_of
 from mydocker.oci.reference import parse
-from mydocker.storage import blobs, layers
+from mydocker.storage import blobs, layer_locks, layers
 from mydocker.storage.ingest import ingest, read_file
 
 from . import index
@@ -86,7 +86,7 @@ def _verify_layer(layout: Layout, descriptor: Descriptor, diff_id: str, chain_id
     except FileNotFoundError:
         return f"blob {descriptor['digest']}: it is not there"
     try:
-        with layers.lock_layers(layout, (chain_id,)):
+        with layer_locks.lock_layers(layout, (chain_id,)):
             fresh = ingest(layout, read_file(fd), keep_blob=False, digest=descriptor["digest"], diff_id=diff_id)
             try:
                 assert fresh.layer is not None

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import os
 
-from .layers import DIFF, NewLayer
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.base.paths import Layout
@@ -24,13 +22,15 @@ _FILES = ("etc/hostname", "etc/hosts", "etc/resolv.conf")
 
 def ensure_mountpoints(layout: Layout) -> str:
     """Return the directory to use as the lowest of a container's lower directories, making it once. Raises OSError."""
-    directory = f"{layout.layers}/{NAME}/{DIFF}"
+    directory = f"{layout.layers}/{NAME}/diff"
     if not os.path.isdir(directory):
         _make(layout)
     return directory
 
 
 def _make(layout: Layout) -> None:
+    from .layers import NewLayer  # cold: once in a root's life
+
     layer = NewLayer(layout)
     try:
         for name in _DIRECTORIES:

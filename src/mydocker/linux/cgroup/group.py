@@ -18,18 +18,19 @@ import time
 
 from mydocker.base.errors import InvalidRequest, NotFound, Timeout, Unsupported
 
+from .accounting import open_accounting, read_keyed
 from .hierarchy import hierarchy
 from .members import kill_tree, read_pids, remove_with_processes, write_freezer
 from .paths import check_path, clean_path, read_text, to_error, write_text
-from .stats import open_accounting, read_keyed, read_stats
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Self
 
+    from .accounting import Accounting
     from .hierarchy import Hierarchy
-    from .stats import Accounting, Stats
+    from .stats import Stats
     from .usage import Usage
 
 _FREEZE_TIMEOUT_S = 10.0
@@ -277,6 +278,8 @@ class Cgroup:
 
     def stats(self) -> Stats:
         """Return the few numbers of what it uses now that are always wanted."""
+        from .stats import read_stats  # cold: a start looks at none of it
+
         return read_stats(self.v1, self.v2, len(self.pids()))
 
     def usage(self) -> Usage:

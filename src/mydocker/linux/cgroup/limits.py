@@ -11,11 +11,11 @@ from mydocker.base.errors import Conflict, Denied, Unavailable, Unsupported
 from mydocker.base.record import Record
 
 from . import v1, v2
+from .accounting import read_number
 from .making import V2_CONTROLLERS, hand_down, make_v1, restrict_devices
 from .members import read_pids
 from .paths import read_text, to_error, write_text
 from .resources import parse_resources
-from .stats import read_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

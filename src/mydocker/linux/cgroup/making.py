@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
+from .accounting import read_number
 from .group import Cgroup
 from .hierarchy import hierarchy
 from .paths import check_path, ensure_directory, read_text, to_error, write_text
 from .standard_devices import attach_standard
-from .stats import read_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

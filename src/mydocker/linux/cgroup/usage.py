@@ -9,8 +9,8 @@ import os
 
 from mydocker.base.record import Record
 
+from .accounting import read_keyed, read_number
 from .paths import read_text
-from .stats import read_keyed, read_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

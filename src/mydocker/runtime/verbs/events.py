@@ -9,7 +9,7 @@ from mydocker.base.errors import Conflict, InvalidRequest, Unsupported
 from mydocker.base.jsontext import dumps
 from mydocker.base.units import parse_duration
 from mydocker.linux import syscalls as sc
-from mydocker.linux.cgroup.stats import read_keyed
+from mydocker.linux.cgroup.accounting import read_keyed
 from mydocker.linux.process import open_pidfd
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.cli import write_out
