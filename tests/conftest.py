@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -102,6 +103,12 @@ def _probe_device_programs() -> str:
     except OSError as error:
         return f"bpf: {error}"
     return ""
+
+
+def _probe_docker_daemon() -> str:
+    if shutil.which("docker") is None:
+        return "no program docker"
+    return "" if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0 else "no docker daemon is running"
 
 
 def _probe_host() -> str:
@@ -228,6 +235,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "idmap": _probe_idmap,
     "idmapped_layers": _probe_idmapped_layers,
     "host": _probe_host,
+    "docker_daemon": _probe_docker_daemon,
     "apparmor": lambda: "" if is_apparmor_enabled() else "the kernel has no AppArmor",
     "no_apparmor": lambda: "the kernel has AppArmor" if is_apparmor_enabled() else "",
     "libseccomp": _probe_libseccomp,

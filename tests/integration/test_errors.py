@@ -38,8 +38,8 @@ MISTAKES = [
     ("logs", 125, "CONTAINER", "usage: mydocker logs"),
     ("stop", 125, "CONTAINER", "usage: mydocker stop"),
     ("rm", 125, "CONTAINER", "usage: mydocker rm"),
-    ("commit box", 125, "IMAGE", "usage: mydocker commit"),
-    ("import x.tar", 125, "IMAGE", "usage: mydocker import"),
+    ("commit", 125, "CONTAINER", "usage: mydocker commit"),
+    ("import", 125, "TAR", "usage: mydocker import"),
     ("run --name", 125, "--name", "mydocker run --help"),
     # unknown words
     ("nosuch", 125, "nosuch", "mydocker --help"),

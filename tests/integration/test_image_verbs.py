@@ -243,7 +243,7 @@ def test_changes_are_those_of_a_dockerfile(scratch: str) -> None:
     assert config["config"] == CHANGED and (config["architecture"], config["variant"]) == ("arm64", "v8")
 
 
-@pytest.mark.needs("docker")
+@pytest.mark.needs("docker_daemon")
 def test_changes_give_what_docker_gives(scratch: str, mydocker: Mydocker, busybox: str) -> None:
     name = f"mydocker-test-changes-{os.getpid()}"
     # Docker's list of changes lacks STOPSIGNAL, which its documentation of commit has.

@@ -55,10 +55,6 @@ def home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path)
 
 
-def docker_is_there() -> bool:
-    return shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
-
-
 def test_pushed_image_has_the_digest_it_has_here(mydocker: Mydocker, busybox: str, registry: Registry) -> None:
     name = f"{registry.host}/team/app:1"
     mydocker("tag", busybox, name)
@@ -74,7 +70,7 @@ def test_pushed_image_has_the_digest_it_has_here(mydocker: Mydocker, busybox: st
     assert mydocker("run", "--rm", name, "echo", "back").out == "back\n"
 
 
-@pytest.mark.skipif(not docker_is_there(), reason="no dockerd runs here")
+@pytest.mark.needs("docker_daemon")
 def test_docker_runs_what_was_pushed_here_and_the_other_way_round(mydocker: Mydocker, busybox: str, registry: Registry) -> None:
     ours, theirs = f"{registry.host}/ours:1", f"{registry.host}/theirs:1"
     mydocker("run", "--name", "changed", busybox, "sh", "-c", "echo from-here >/greeting; ln -s a b; mkdir -m 1777 t; rm /etc/group")
@@ -234,7 +230,7 @@ def test_credential_helper_keeps_the_secret(mydocker: Mydocker, busybox: str, se
         "push", *insecure, f"{secured.host}/helped:1", env=env, code=125).one_error_line()
 
 
-@pytest.mark.skipif(not docker_is_there(), reason="no dockerd runs here")
+@pytest.mark.needs("docker_daemon")
 def test_password_that_docker_keeps_is_good_here(mydocker: Mydocker, secured: Registry, home: str) -> None:
     subprocess.run(
         ["docker", "login", "-u", USER, "--password-stdin", secured.host], input=PASSWORD.encode(), check=True, capture_output=True)
