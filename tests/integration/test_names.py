@@ -305,7 +305,8 @@ def test_rubbish_costs_no_memory_and_hinders_nobody(mydocker: Mydocker, busybox:
 def test_connections_that_say_nothing_hinder_nobody(mydocker: Mydocker, busybox: str) -> None:
     mydocker("network", "create", "--subnet", "10.215.4.0/24", "net")
     start(mydocker, "a", "--network", "net")
-    silent = [socket.create_connection(("10.215.4.1", 53)) for _ in range(40)]
+    before = resolver_pids(mydocker)
+    silent = [socket.create_connection(("10.215.4.1", 53)) for _ in range(120)]
     assert lookup(mydocker, "a", "a") == {address_of(mydocker, "a")}
     for connection in silent:
         connection.close()
@@ -316,6 +317,7 @@ def test_connections_that_say_nothing_hinder_nobody(mydocker: Mydocker, busybox:
         except (OSError, struct.error):
             return False  # closed at once: there are as many of us as may be
     until(is_served, what="for connections to be served again")
+    assert resolver_pids(mydocker) == before
 
 
 def test_a_name_server_on_all_addresses_is_told(mydocker: Mydocker, busybox: str) -> None:

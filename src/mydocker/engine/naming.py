@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 _PORT = 53
 #: Descriptors of the new process: the lock, then the sockets. High enough that nothing else is there.
 _FIRST_FD = 100
-_ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+_ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
+    "MALLOC_ARENA_MAX": "1",  # else each thread sets 64 MiB of addresses apart, against the limit below
+}
 _PROGRAM = (
     "import os; os.fork() and os._exit(0); import sys; sys.path.insert(0, {!r}); "
     "from mydocker.engine.naming import main; main()")

@@ -14,7 +14,7 @@ import select
 import socket
 import struct
 import time
-from _thread import allocate_lock, start_new_thread
+from _thread import allocate_lock, stack_size, start_new_thread
 
 from mydocker.base.record import Record
 from mydocker.linux.netlink import parse_address
@@ -34,6 +34,7 @@ _MAX_QUERIES_OF_CONNECTION = 1000
 #: A name server has this long for its answer, then the next one is asked. A client gives up after five seconds.
 _SERVER_TIMEOUT_S = 2.0
 _CHECK_S = 0.25
+_STACK_BYTES = 512 << 10
 _IDLE_S = 10.0
 _DNS_PORT = 53
 
@@ -84,6 +85,7 @@ class Resolver:
         self._connections_lock = allocate_lock()
         self._poll = select.poll()
         self._next_check = 0.0
+        stack_size(_STACK_BYTES)
 
     def run(self) -> NoReturn:
         """Serve until the other half ends."""
@@ -196,25 +198,31 @@ class Resolver:
                 connection.close()
                 return
             self._connections[address] = mine + 1
-        start_new_thread(self._serve_connection, (connection, address))
+        try:
+            start_new_thread(self._serve_connection, (connection, address))
+        except RuntimeError:  # no room for a thread: there are others who are served
+            self._release(connection, address)
 
     def _serve_connection(self, connection: socket.socket, address: str) -> None:
         try:
-            with connection:
-                connection.settimeout(_IDLE_S)
-                for _ in range(_MAX_QUERIES_OF_CONNECTION):
-                    data = _read_message(connection)
-                    answer = self._answer_over_tcp(data, address) if data else None
-                    if answer is None:
-                        return
-                    connection.sendall(struct.pack("!H", len(answer)) + answer)
+            connection.settimeout(_IDLE_S)
+            for _ in range(_MAX_QUERIES_OF_CONNECTION):
+                data = _read_message(connection)
+                answer = self._answer_over_tcp(data, address) if data else None
+                if answer is None:
+                    return
+                connection.sendall(struct.pack("!H", len(answer)) + answer)
         except OSError:
             pass  # the client went away or kept us waiting
         finally:
-            with self._connections_lock:
-                self._connections[address] -= 1
-                if not self._connections[address]:
-                    del self._connections[address]
+            self._release(connection, address)
+
+    def _release(self, connection: socket.socket, address: str) -> None:
+        connection.close()
+        with self._connections_lock:
+            self._connections[address] -= 1
+            if not self._connections[address]:
+                del self._connections[address]
 
     def _answer_over_tcp(self, data: bytes, address: str) -> bytes | None:
         query = dns.parse_query(data)
