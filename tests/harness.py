@@ -194,6 +194,9 @@ class Mydocker:
     def _leftovers(self) -> list[str]:
         places = [f"{self.root}/{name}" for name in ("container", "creating", "name", "trash", "volume", "network")] + [self.run_dir]
         found = [f"{place}/{name}" for place in places if os.path.isdir(place) for name in os.listdir(place)]
+        # The default network comes with its first container, and stays until `destroy` takes the whole root down.
+        remembered = (f"{self.root}/network/bridge.json", f"{self.root}/network/{firewall.MARK_OF_MISSING}")
+        found = [path for path in found if path not in remembered]
         with open("/proc/self/mountinfo", encoding="utf-8") as stream:
             found += [f"mount {line}" for line in stream if self.root in line]
         return found + self.processes()

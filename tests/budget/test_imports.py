@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from harness import remove_networks
 
 import mydocker
 
@@ -33,6 +34,7 @@ _FORBIDDEN = frozenset({
 _BUDGETS: dict[str, tuple[int, int]] = {
     "--version": (4, 650),
     "run": (12, 6800),
+    "run on a network": (12, 8800),
     "exec": (11, 4900),
     "ps": (8, 3400),
     "logs": (8, 3650),
@@ -90,6 +92,7 @@ def loader(scratch: str) -> Iterator[Loader]:
     loader = Loader(scratch)
     yield loader
     loader.loaded("rm", "-f", "idle")
+    remove_networks(f"{scratch}/root")
 
 
 def _own_statements(modules: set[str]) -> int:
@@ -129,11 +132,17 @@ def test_version_loads_next_to_nothing(loader: Loader) -> None:
 
 @pytest.mark.needs("root", "overlay")
 def test_commands_on_a_running_container_keep_their_import_budgets(loader: Loader) -> None:
-    loader.loaded("run", "--rm", "host", "true")  # compiles the seccomp filter, once in a root's life
-    _check("run", loader.loaded("run", "-d", "--name", "idle", "host", "sleep", "1000"))
+    loader.loaded("run", "--rm", "--network", "none", "host", "true")  # compiles the seccomp filter, once in a root's life
+    _check("run", loader.loaded("run", "-d", "--name", "idle", "--network", "none", "host", "sleep", "1000"))
     _check("ps", loader.loaded("ps"))
     _check("exec", loader.loaded("exec", "idle", "true"))
     _check("logs", loader.loaded("logs", "idle"))
     _check("kill", loader.loaded("kill", "-s", "URG", "idle"))
     _check("stop", loader.loaded("stop", "-t", "0", "idle"))
     _check("rm", loader.loaded("rm", "idle"))
+
+
+@pytest.mark.needs("root", "overlay", "bridges")
+def test_a_start_on_a_network_keeps_its_import_budget(loader: Loader) -> None:
+    loader.loaded("run", "--rm", "host", "true")  # makes the network, its bridge and its rules
+    _check("run on a network", loader.loaded("run", "--rm", "host", "true"))

@@ -20,7 +20,7 @@ _SOURCES = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.
 #: Of the command, while it makes a container: nobody else knows of it yet.
 BEFORE_FORK = ("made journal entry", "claimed id", "linked name", "claimed name", "recorded creating", "made bundle")
 #: Of the stage, before it is the monitor.
-IN_STAGE = ("stage began", "listening", "made cgroup", "cloned init", "recorded created")
+IN_STAGE = ("stage began", "listening", "made cgroup", "cloned init", "connected networks", "recorded created")
 #: Of the container's init, which cannot kill itself (test_kill_monitors.py makes it sleep there).
 IN_INIT = ("init began", "init made root")
 AT_END = ("removed cgroup", "renamed to trash", "discarded")

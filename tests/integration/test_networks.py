@@ -147,3 +147,18 @@ def test_containers_without_networks_of_their_own_join_none(mydocker: Mydocker, 
     mydocker("network", "create", "one")
     mydocker("run", "-d", "--name", "c", "--network", "none", busybox, "sleep", "1000")
     assert "it was made with --network none" in mydocker("network", "connect", "one", "c", code=125).one_error_line()
+
+
+def test_what_a_killed_create_left_goes_with_the_next_command(mydocker: Mydocker) -> None:
+    leftover = f"{mydocker.root}/network/.net.0123456789abcdef.tmp"
+    with open(leftover, "wb"):
+        pass
+    mydocker("ps")
+    assert not os.path.exists(leftover)
+
+
+def test_a_container_is_on_the_default_network_unless_told_otherwise(mydocker: Mydocker, busybox: str) -> None:
+    assert "eth0" in mydocker("run", "--rm", busybox, "ls", "/sys/class/net").out
+    assert mydocker("run", "--rm", "--network", "none", busybox, "ls", "/sys/class/net").out == "lo\n"
+    mydocker("create", "--name", "c", busybox, "ls", "/sys/class/net")
+    assert "c" in [member["Name"] for member in inspect(mydocker, "bridge")["Containers"].values()]

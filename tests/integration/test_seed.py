@@ -45,7 +45,8 @@ def test_root_file_system_is_the_image_and_nothing_of_the_host(mydocker: Mydocke
 
 
 def test_own_network_has_loopback_only(mydocker: Mydocker, busybox: str) -> None:
-    shown = mydocker("run", "--rm", busybox, "sh", "-c", "ls /sys/class/net; ping -c 1 -W 2 127.0.0.1 >/dev/null && echo up").out
+    shown = mydocker(
+        "run", "--rm", "--network", "none", busybox, "sh", "-c", "ls /sys/class/net; ping -c 1 -W 2 127.0.0.1 >/dev/null && echo up").out
     assert shown.split() == ["lo", "up"]
 
 

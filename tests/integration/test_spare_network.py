@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.needs("root", "overlay", "netns")]
 def test_each_container_has_a_network_of_its_own_with_loopback_up(engine: Engine, busybox: str) -> None:
     names = [f"c{number}" for number in range(4)]
     for name in names:
-        engine.containers.run(busybox, ["sleep", "1000"], name=name, detach=True)
+        engine.containers.run(busybox, ["sleep", "1000"], name=name, detach=True, network="none")
     containers = [engine.containers.get(name) for name in names]
     namespaces = {os.readlink(f"/proc/{container.pid}/ns/net") for container in containers}
     assert len({*namespaces, os.readlink("/proc/self/ns/net")}) == 5

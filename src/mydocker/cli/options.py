@@ -158,7 +158,7 @@ OPTIONS = (
     Option(_RC, "workdir", "w", "str", "Working directory of the command", value="DIR", lands="workdir"),
     Option(_RC, "user", "u", "str", "User of the command: NAME|UID[:GROUP|GID]", value="USER", lands="user"),
     Option(_RC, "hostname", "h", "str", "Host name inside (default: the id)", value="NAME", lands="hostname"),
-    Option(_RC, "network", "", "list", "Network: none, host, bridge, the name of one, or container:NAME; may be repeated",
+    Option(_RC, "network", "", "list", "Network (default bridge): none, host, container:NAME, or the name of one; repeatable",
            value="NETWORK", lands="network", aliases=("net",)),
     Option(_RC, "ip", "", "str", "Fixed IPv4 address on the (first) network", value="ADDRESS", lands="ip"),
     Option(_RC, "ip6", "", "str", "Fixed IPv6 address on the (first) network", value="ADDRESS", lands="ip6"),

@@ -56,7 +56,6 @@ cgroup view read-only, /dev/shm of 64 MiB. This is different:
 #: (what, here, docker)
 _DIFFERENCES = (
     ("`run -ti`", "removes the container at its end (`--rm=false` keeps it)", "keeps it without `--rm`"),
-    ("`--network`", "`none` by default, or `host`", "`bridge` by default"),
     ("`--cgroupns`", "`private` by default, on cgroup v1 too", "`host` by default on cgroup v1"),
     ("`--uts`, `--cgroupns`", "also `container:NAME`", "`host` and `private` only"),
     ("`--ipc`",

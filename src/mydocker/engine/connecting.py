@@ -39,7 +39,7 @@ def pin_networks(layout: Layout, config: ContainerConfig) -> ContainerConfig:
     if len({request.network for request in endpoints}) < len(endpoints):
         raise Conflict("network: the same network twice, by name and by id")
     if endpoints:
-        firewall.tell_of_missing_program(layout)
+        firewall.tell_of_missing_part(layout)
     return config.replace(endpoints=endpoints)
 
 
@@ -107,7 +107,7 @@ def plug(
 
 
 def guard(layout: Layout, network: Network) -> None:
-    """See that the rules of a network that a container has just joined are there; without the program nft there are none."""
+    """See that the rules of a network that a container has just joined are there; without nft there are none."""
     if network.driver != BRIDGE:
         return
     try:

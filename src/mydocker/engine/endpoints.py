@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mydocker.base.errors import InvalidRequest
 from mydocker.linux.netlink import format_address, parse_address
-from mydocker.network.model import EndpointRequest
+from mydocker.network.model import DEFAULT_NETWORK, EndpointRequest
 
 from .request import is_name, judge_name, text_line, words
 
@@ -27,9 +27,7 @@ def judge_endpoints(options: Mapping[str, Any], values: dict[str, Any]) -> None:
 
     Raises InvalidRequest.
     """
-    # Who publishes a port wants to be on a network.
-    usual = "bridge" if options.get("publish") or options.get("publish_all") else "none"
-    requests = judge_networks(options.get("network"), "network") or [EndpointRequest(network=usual)]
+    requests = judge_networks(options.get("network"), "network") or [EndpointRequest(network=DEFAULT_NETWORK)]
     values["network"] = ",".join(request.network for request in requests)
     fixed: dict[str, Any] = {field: check(options[name], name) for name, (field, check) in _FIXED.items() if name in options}
     for name, (field, judge_value) in _NAMES.items():

@@ -143,7 +143,8 @@ class Networks:
             return
         if bridge.ports_of(route, network):
             # Somebody looked the network up before the entry went, and joined after our look.
-            self._networks.add(network)
+            with self._networks.lock():
+                self._networks.add(network)
             raise Conflict(f"remove network {network.name}: a container has just joined it")
         bridge.remove_bridges(route, network)
         firewall.forget(self._store.layout, published_loader(self._store))

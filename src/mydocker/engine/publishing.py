@@ -99,8 +99,9 @@ def reserve(config: dict[str, Any], networks: list[Network]) -> Reservation:
     if not outer:
         raise InvalidRequest(
             "publish: none of the container's networks is reached from outside", hint="put it on a bridge network, too")
-    if not firewall.has_program():
-        raise Unavailable("publish ports: there is no program nft on this machine", hint="install the package nftables")
+    missing, hint = firewall.find_missing_part()
+    if missing:
+        raise Unavailable(f"publish ports: there is {missing} on this machine", hint=hint)
     requests = plan_requests(config)
     found = Reservation()
     has_ipv6 = any(network.ipv6 for network in outer)

@@ -27,10 +27,10 @@ def sweep(layout: Layout) -> None:
         _sweep_claim(store, container_id)
     if os.listdir(layout.trash):
         _sweep_trash(store)
-    if any(entry != "bridge.json" for entry in os.listdir(layout.networks)):
-        from .resolvers import restore_resolvers  # cold: where somebody has made a network
+    if any(entry.endswith((".json", ".tmp")) and entry != "bridge.json" for entry in os.listdir(layout.networks)):
+        from .resolvers import tidy_networks  # cold: where somebody has made a network, or was killed in making one
 
-        restore_resolvers(layout)
+        tidy_networks(layout)
 
 
 def ensure_resolvers(layout: Layout, names: list[str]) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .isolation import Isolation
     from .ports import PortRequest
 
+_PLAIN_NETWORKS = ("none", "host", "bridge", ["none"], ["host"], ["bridge"])
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
 MIN_MEMORY_BYTES = 6 << 20
@@ -148,9 +149,13 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
 
 
 def _judge_network(options: dict[str, Any], values: dict[str, Any]) -> None:
-    mode = options.get("network", "none")
-    if options.keys() <= {"network"} and mode in ("none", "host", ["none"], ["host"]):
+    mode = options.get("network") or "bridge"
+    if options.keys() <= {"network"} and mode in _PLAIN_NETWORKS:
         values["network"] = mode if isinstance(mode, str) else mode[0]
+        if values["network"] == "bridge":
+            from mydocker.network.model import EndpointRequest  # cold for exec
+
+            values["endpoints"] = (EndpointRequest(network="bridge"),)
         return
     from .endpoints import judge_endpoints  # cold: it knows addresses
 

@@ -40,6 +40,15 @@ def _has_resolver(path: str) -> bool:
         os.close(fd)
 
 
+def tidy_networks(layout: Layout) -> None:
+    """Remove unfinished files of networks, and see that the resolvers run."""
+    if any(entry.endswith(".tmp") for entry in os.listdir(layout.networks)):
+        from mydocker.network.store import NetworkStore  # cold
+
+        NetworkStore(layout).sweep()
+    restore_resolvers(layout)
+
+
 def restore_resolvers(layout: Layout) -> None:
     """Start again the resolvers that were killed while containers need them."""
     for entry in os.listdir(layout.networks):

@@ -29,7 +29,7 @@ _NETLINK_NETFILTER, _SUBSYSTEM = 12, 10
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_DUMP, _NLM_F_CREATE, _NLM_F_EXCL = 0x1, 0x4, 0x300, 0x400, 0x200
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
-_DELTABLE, _GETCHAIN, _GETRULE, _NEWSETELEM, _GETSETELEM, _DELSETELEM = 2, 4, 7, 12, 13, 14
+_NEWTABLE, _DELTABLE, _GETCHAIN, _GETRULE, _NEWSETELEM, _GETSETELEM, _DELSETELEM = 0, 2, 4, 7, 12, 13, 14
 _NESTED = 0x8000
 _TABLE, _CHAIN, _CHAIN_NAME, _CHAIN_POLICY = 1, 2, 3, 5
 _LIST_TABLE, _LIST_SET, _LIST_ELEMENTS, _LIST_ELEM = 1, 2, 3, 1
@@ -96,6 +96,16 @@ class Tables:
         messages += [(_NEWSETELEM, _NLM_F_CREATE | _NLM_F_EXCL, body) for body in _element_lists(table, add)]
         if messages:
             self._commit(messages)
+
+    def is_possible(self) -> bool:
+        """Tell whether this kernel makes tables of the family inet.
+
+        One is asked for in a transaction that has no end, which the kernel undoes.
+        """
+        packet = self._pack(_BATCH_BEGIN, 0, 0, b"") + self._pack(
+            _SUBSYSTEM << 8 | _NEWTABLE, _NLM_F_CREATE | _NLM_F_ACK, INET, text_attribute(_TABLE, "mydocker-probe"))
+        self._socket.send(packet)
+        return not self._read_code()
 
     def remove_table(self, table: str) -> None:
         """Remove a table of the family inet; one that is not there is fine. Raises Refused."""
@@ -211,12 +221,15 @@ def find_program(name: str) -> str:
 
 
 def run_nft(text: str) -> None:
-    """Have `nft` carry out a rule set, all or nothing. Raises Unavailable (there is no nft), RuntimeFailed."""
+    """Have `nft` carry out a rule set, all or nothing. Raises Unavailable (no nft: program, kernel), RuntimeFailed."""
     program = find_program("nft")
     if not program:
         raise Unavailable("find the program nft: it is not in PATH", hint="install the package nftables")
     code, words = run_program([program, "-f", "-"], text)
     if code:
+        with Tables() as tables:
+            if not tables.is_possible():
+                raise Unavailable("make rules with nft: this kernel has no tables of the family inet", hint="modprobe nf_tables")
         raise RuntimeFailed(f"make rules with nft: {words or f'exit code {code}'}")
 
 

@@ -16,7 +16,7 @@ import errno
 import os
 
 from mydocker.base import files, log
-from mydocker.base.errors import Conflict, InvalidRequest, RuntimeFailed, Unavailable
+from mydocker.base.errors import Conflict, InvalidRequest, RuntimeFailed, Unavailable, Unsupported
 from mydocker.linux import netlink
 from mydocker.linux.netlink import AF_INET, AF_INET6, Address, Route, device_index, format_address
 
@@ -55,6 +55,8 @@ def _make(route: Route, *messages: netlink.Message) -> None:
     try:
         route.request(*messages)
     except netlink.Refused as error:
+        if error.errno == errno.EOPNOTSUPP:
+            raise Unsupported(error.args[1], hint="modprobe bridge veth, or do without a network: --network none") from error
         if error.errno != errno.EEXIST:  # somebody else makes the same
             raise RuntimeFailed(error.args[1]) from error
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
+from binascii import crc32
 
 from mydocker.base import log
 from mydocker.base.errors import Conflict, RuntimeFailed, Unavailable
@@ -60,7 +60,7 @@ class Published(Record):
 
 def table_name(layout: Layout) -> str:
     """Return the name of a state root's table."""
-    return "mydocker" if layout.root == DEFAULT_ROOT else f"mydocker-{zlib.crc32(os.fsencode(layout.root)):08x}"
+    return "mydocker" if layout.root == DEFAULT_ROOT else f"mydocker-{crc32(os.fsencode(layout.root)):08x}"
 
 
 def element_of(published: Published) -> tuple[str, Element]:
@@ -189,22 +189,28 @@ def has_table(layout: Layout) -> bool:
         return tables.has_rules(INET, table_name(layout), "forward")
 
 
-def has_program() -> bool:
-    """Tell whether rules can be made on this machine."""
-    return bool(find_program("nft"))
+def find_missing_part() -> tuple[str, str]:
+    """Return what this machine lacks to make rules, and the way out; "" when it lacks nothing."""
+    if not find_program("nft"):
+        return "no program nft", "install the package nftables"
+    with Tables() as tables:
+        return ("", "") if tables.is_possible() else ("no nft in the kernel (tables of the family inet)", "modprobe nf_tables")
 
 
-def tell_of_missing_program(layout: Layout) -> None:
+def tell_of_missing_part(layout: Layout) -> None:
     """Warn, once a state root, that this machine makes no rules; what works without them is told, too."""
-    if has_program() or has_table(layout):
+    if has_table(layout):
+        return
+    missing, hint = find_missing_part()
+    if not missing:
         return
     try:
         os.close(os.open(f"{layout.networks}/{MARK_OF_MISSING}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         return
     log.warn(
-        "there is no program nft: containers reach each other and this machine, but nothing keeps networks apart, no port is "
-        "published and no address is translated", hint="install the package nftables")
+        f"there is {missing}: containers reach each other and this machine, but nothing keeps networks apart, no port is "
+        "published and no address is translated", hint=hint)
 
 
 def describe(element: Element, name: str) -> str:

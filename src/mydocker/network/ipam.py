@@ -6,7 +6,7 @@ dies, the kernel removes the device, and the address is free. There is no list t
 """
 from __future__ import annotations
 
-import zlib
+from binascii import crc32
 
 from mydocker.base.errors import Unavailable
 from mydocker.linux.netlink import parse_address
@@ -62,7 +62,7 @@ def candidates(subnet: Subnet, seed: str) -> Iterator[bytes]:
     last = network + (1 << (subnet.bits - subnet.prefix)) - 1
     # /31 and /32 have neither the network's own address nor one for all (RFC 3021).
     special = (network, last) if subnet.prefix < subnet.bits - 1 else ()
-    start = zlib.crc32(seed.encode()) % size
+    start = crc32(seed.encode()) % size
     for step in range(size):
         address = base + (start + step) % size
         if address != gateway and address not in special:

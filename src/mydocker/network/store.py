@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mydocker.base.paths import Layout
 
 
+_TEMPORARY = ".tmp"
+
+
 class NetworkStore:
     """The networks of one state root."""
 
@@ -66,8 +69,8 @@ class NetworkStore:
         return found
 
     def add(self, network: Network) -> None:
-        """Enter a new network. Raises Conflict when its name is in use."""
-        temporary = f"{self.layout.networks}/.{network.name}.{ids.new_unique()}"
+        """Enter a new network. Raises Conflict when its name is in use. The caller holds the lock."""
+        temporary = f"{self.layout.networks}/.{network.name}.{ids.new_unique()}{_TEMPORARY}"
         files.save_json(temporary, network.to_document())
         try:
             os.link(temporary, self.layout.network(network.name))
@@ -75,6 +78,13 @@ class NetworkStore:
             raise Conflict(f"network {network.name} exists already", hint="choose another name") from None
         finally:
             os.unlink(temporary)
+
+    def sweep(self) -> None:
+        """Remove the unfinished files of whoever was killed in `add`."""
+        with self.lock():
+            for entry in os.listdir(self.layout.networks):
+                if entry.endswith(_TEMPORARY):
+                    os.unlink(f"{self.layout.networks}/{entry}")
 
     def remove(self, name: str) -> None:
         """Remove a network's entry; one that is not there is fine."""
