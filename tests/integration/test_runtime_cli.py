@@ -517,6 +517,8 @@ def test_features_name_what_the_specification_asks_for(runtime: Runtime) -> None
     assert {"prestart", "poststop"} <= set(document["hooks"])
     assert {"rbind", "rro", "ro"} <= set(document["mountOptions"])
     assert document["linux"]["intelRdt"] == {"enabled": False}
+    assert document["linux"]["netDevices"] == {"enabled": True} and document["ociVersionMax"] == "1.3.0"
+    assert "MPOL_BIND" in document["linux"]["memoryPolicy"]["modes"]
 
 
 def test_checkpoint_and_restore_are_refused_by_name(running: Runtime) -> None:

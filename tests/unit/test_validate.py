@@ -70,7 +70,8 @@ def test_a_good_one_comes_back_without_its_nulls_and_with_what_is_unknown() -> N
     (linux("mount", devices=[{"path": "dev/x", "type": "p"}]), "linux.devices[0].path: must be an absolute path"),
     (linux("mount", intelRdt={"closID": "x"}), "linux.intelRdt: Intel's resource director is not supported"),
     (linux("mount", netDevices={"eth0": {}}), "linux.netDevices: there is no network namespace"),
-    (linux("network", netDevices={"eth0": {"name": "eth1"}}), "linux.netDevices: devices are not moved"),
+    (linux("network", netDevices={"e/0": {}}), "linux.netDevices: 'e/0' is no name of a network device"),
+    (linux("network", netDevices={"e0": {"name": "x" * 16}}), "linux.netDevices.e0.name: 'xxxxxxxxxxxxxxxx' is no name"),
     (linux("mount", resources={"memory": {"limit": "1g"}}), "linux.resources.memory.limit: is not a whole number"),
     (linux("mount", resources={"unified": {"memory.max": 1}}), "linux.resources.unified.memory.max: is not a string"),
 ])

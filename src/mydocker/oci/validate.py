@@ -8,6 +8,8 @@ Source: runtime-spec 1.3 config.md, config-linux.md.
 """
 from __future__ import annotations
 
+import os
+
 from mydocker.base.errors import InvalidRequest, Unsupported
 
 TYPE_CHECKING = False
@@ -221,9 +223,16 @@ def _judge_linux(linux: dict[str, Any], kinds: dict[str, str]) -> None:
         raise Unsupported("linux.intelRdt: Intel's resource director is not supported", hint="leave it out")
     if linux.get("netDevices") and kinds.get("network") is None:
         raise InvalidRequest("linux.netDevices: there is no network namespace in linux.namespaces to move them to")
-    if linux.get("netDevices"):
-        # Ignored, the container would run without the device that it is for.
-        raise Unsupported("linux.netDevices: devices are not moved", hint="a createRuntime hook can: ip link set NAME netns PID")
+    for name, device in linux.get("netDevices", {}).items():
+        _judge_device_name(name, f"linux.netDevices: {name!r}")
+        if device.get("name"):
+            _judge_device_name(device["name"], f"linux.netDevices.{name}.name: {device['name']!r}")
+
+
+def _judge_device_name(name: str, field: str) -> None:
+    """See that the kernel could take a name of a network device (dev_valid_name)."""
+    if not 0 < len(os.fsencode(name)) < 16 or name in (".", "..") or any(char in "/:" or char.isspace() for char in name):
+        raise InvalidRequest(f"{field} is no name of a network device")
 
 
 def _judge_mappings(holder: dict[str, Any], prefix: str) -> None:

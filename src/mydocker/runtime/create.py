@@ -271,7 +271,26 @@ def run_helper(order: InitOrder, namespaces: NamespacePlan, channel: _socket.soc
 
 
 def serve_init(order: InitOrder, pid: int, channel: _socket.socket) -> None:
-    """Do what the init waits for: the hooks that run outside, once its mounts are made."""
+    """Do what the init waits for: its network devices, and the hooks that run outside, once its mounts are made."""
+    devices = order.spec.get("linux", {}).get("netDevices")
+    if not devices:
+        run_outside_hooks(order, pid, channel)
+        return
+    from .netdevices import move_devices  # cold
+
+    namespace_fd = sync.receive(channel, sync.DEVICES)
+    try:
+        with Undo() as undo:
+            move_devices(devices, namespace_fd, undo)
+            channel.send(sync.GO)
+            run_outside_hooks(order, pid, channel)
+            undo.pop_all()
+    finally:
+        os.close(namespace_fd)
+
+
+def run_outside_hooks(order: InitOrder, pid: int, channel: _socket.socket) -> None:
+    """Run the hooks of the creator's namespaces, when the init says that its mounts are made."""
     if not order.has_outside_hooks:
         return
     from .hooks import run_hooks, state_of  # cold

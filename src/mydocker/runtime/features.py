@@ -8,6 +8,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+#: The newest version of the specification that a bundle may be of; what we write is SPEC_VERSION's, for older readers.
+_NEWEST = "1.3.0"
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 _ACTIONS = ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "NOTIFY", "TRACE", "TRAP")
@@ -29,11 +31,12 @@ def document() -> dict[str, Any]:
     """Return the features document: what the program implements, whatever this kernel lacks of it."""
     from mydocker.linux.caps import NUMBERS
 
+    from .attributes import MEMORY_FLAGS, MEMORY_MODES
     from .mountopts import MOUNT_OPTIONS
 
     return {
         "ociVersionMin": "1.0.0",
-        "ociVersionMax": SPEC_VERSION,
+        "ociVersionMax": _NEWEST,
         "hooks": list(HOOKS),
         "mountOptions": sorted(MOUNT_OPTIONS),
         "linux": {
@@ -52,6 +55,8 @@ def document() -> dict[str, Any]:
             "selinux": {"enabled": True},
             "intelRdt": {"enabled": False},
             "mountExtensions": {"idmap": {"enabled": True}},
+            "memoryPolicy": {"modes": list(MEMORY_MODES), "flags": list(MEMORY_FLAGS)},
+            "netDevices": {"enabled": True},
         },
         "annotations": {
             "io.github.mydocker.runtime.version": VERSION,

@@ -121,6 +121,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     os.umask(DEFAULT_UMASK)
     name_the_machine(spec, order.own_namespaces)
     enter_network_namespace(order)
+    get_network_devices(spec, channel)
     apply_sysctls(spec)
     isolate_mounts(order)
     follows_host = spec.get("linux", {}).get("rootfsPropagation") in ("slave", "rslave")
@@ -202,6 +203,15 @@ def enter_network_namespace(order: InitOrder) -> None:
         sc.setns(order.network_fd, sc.CLONE_NEWNET)
     elif order.new_namespaces & sc.CLONE_NEWNET:
         raise_loopback()
+
+
+def get_network_devices(spec: Spec, channel: _socket.socket) -> None:
+    """Have the creator move the devices of linux.netDevices here; before the sysctls, which may be about them."""
+    if spec.get("linux", {}).get("netDevices"):
+        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        sync.send(channel, sync.DEVICES, own)
+        os.close(own)
+        sync.receive(channel, sync.GO)
 
 
 def apply_sysctls(spec: Spec) -> None:

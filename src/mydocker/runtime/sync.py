@@ -8,6 +8,8 @@ the last stage in C on the same socket) and the creator (Python, then the monito
        | ------------- GO -----------> |
        | <---- CLONED + descriptor --- |   only where a helper joins namespaces first: the init's pid and pidfd
        | ------------- GO -----------> |
+       | <--- DEVICES + descriptor --- |   only with linux.netDevices: my network namespace, to move them to
+       | ------------- GO -----------> |
        | <----------- HOOKS ---------- |   only with hooks to run outside: the mounts are made
        | ------------- GO -----------> |
        | <---- CONSOLE + descriptor -- |   only with a terminal (it goes to the console socket, where there is one)
@@ -26,7 +28,7 @@ import os
 from mydocker.base.errors import KINDS, MydockerError, RuntimeFailed
 
 CONSOLE, READY, START, FAILED = b"C", b"R", b"S", b"F"
-MAPPING, CLONED, HOOKS, GO = b"U", b"P", b"H", b"G"
+MAPPING, CLONED, DEVICES, HOOKS, GO = b"U", b"P", b"D", b"H", b"G"
 _MAX_MESSAGE_BYTES = 8192
 #: The monitor keeps 4096 bytes of a report.
 MAX_TEXT_BYTES = 3800
