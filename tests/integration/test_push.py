@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import shutil
@@ -55,19 +56,65 @@ def home(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path)
 
 
-def test_pushed_image_has_the_digest_it_has_here(mydocker: Mydocker, busybox: str, registry: Registry) -> None:
+OCI_MANIFEST = {"Accept": "application/vnd.oci.image.manifest.v1+json"}
+
+
+def test_layers_of_our_own_go_up_packed_and_the_image_stays_the_same(mydocker: Mydocker, busybox: str, registry: Registry) -> None:
     name = f"{registry.host}/team/app:1"
     mydocker("tag", busybox, name)
     done = mydocker("push", name)
-    status, headers, data = registry.ask("GET", "/v2/team/app/manifests/1", headers={
-        "Accept": "application/vnd.oci.image.manifest.v1+json"})
+    status, headers, data = registry.ask("GET", "/v2/team/app/manifests/1", headers=OCI_MANIFEST)
     assert status == 200
     assert f"1: digest: {digest(data)} size: {len(data)}\n" in done.out and headers["Docker-Content-Digest"] == digest(data)
     assert done.out.startswith(f"The push refers to repository [{registry.host}/team/app]\n") and "Pushed" in done.out
+    ours, theirs = json.loads(mydocker("image", "inspect", name).out)[0], json.loads(data)
+    assert theirs["config"]["digest"] == ours["Id"]
+    (layer,) = theirs["layers"]
+    assert layer["mediaType"].endswith("layer.v1.tar+gzip") and layer["size"] < ours["manifest"]["layers"][0]["size"] * 0.8
+    _, _, blob = registry.ask("GET", f"/v2/team/app/blobs/{layer['digest']}")
+    assert digest(blob) == layer["digest"] and digest(gzip.decompress(blob)) == ours["RootFS"]["Layers"][0]
+
+    assert f"{registry.host}/team/app@{digest(data)}" in ours["RepoDigests"]
+    assert digest(data) in mydocker("images", "--digests", name).out
+    assert "up to date" in mydocker("pull", name).out
+    assert mydocker("run", "--rm", f"{registry.host}/team/app@{digest(data)}", "echo", "by digest").out == "by digest\n"
     assert mydocker("push", "--quiet", name).out == f"{name}\n"
     mydocker("rmi", name)
     assert f"Digest: {digest(data)}" in mydocker("pull", name).out
     assert mydocker("run", "--rm", name, "echo", "back").out == "back\n"
+
+
+def test_image_with_a_packed_twin_is_one_image_by_its_id(mydocker: Mydocker, busybox: str, registry: Registry) -> None:
+    name = f"{registry.host}/twin:1"
+    mydocker("tag", busybox, name)
+    mydocker("push", name)
+    mydocker("rmi", name)
+    mydocker("pull", name)
+    (identity,) = mydocker("images", "-q").out.split()
+    assert mydocker("run", "--rm", identity, "echo", "one").out == "one\n"
+    assert "several names" in mydocker("rmi", identity, code=125).one_error_line()
+    assert mydocker("rmi", busybox).out == f"Untagged: {busybox}:latest\n"  # the other manifest is the same image
+    mydocker("tag", name, busybox)
+    assert "Deleted: " in mydocker("rmi", "-f", identity).out
+    assert mydocker("images", "-q").out == ""
+
+
+def test_packed_layer_is_the_same_each_time_and_others_manifests_are_left_alone(mydocker: Mydocker, registry: Registry) -> None:
+    layer = tar(member("data", b"data " * 100_000))
+    config = image_config(layer)
+    mydocker("load", stdin=docker_archive(layer, tags=("mine:1",), config=config))
+    for name in ("same/a", "same/b"):
+        mydocker("tag", "mine:1", f"{registry.host}/{name}")
+        mydocker("push", f"{registry.host}/{name}")
+        mydocker("image", "prune", "-af")
+        mydocker("load", stdin=docker_archive(layer, tags=("mine:1",), config=config))  # new blobs, without our note
+    found = [registry.ask("GET", f"/v2/{name}/manifests/latest", headers=OCI_MANIFEST)[2] for name in ("same/a", "same/b")]
+    assert found[0] == found[1] and b"+gzip" in found[0]
+
+    theirs = registry.put_image("plain", "1", layer, compress=lambda data: data)  # by somebody who packs nothing
+    mydocker("pull", f"{registry.host}/plain:1")
+    mydocker("tag", f"{registry.host}/plain:1", f"{registry.host}/copy:1")
+    assert f"digest: {theirs} " in mydocker("push", f"{registry.host}/copy:1").out
 
 
 @pytest.mark.needs("docker_daemon")
@@ -146,7 +193,7 @@ def test_large_blob_goes_up_in_pieces(engine: Engine, registry: Registry, monkey
     engine.images.import_tar(io.BytesIO(layer), f"{registry.host}/pieces:1")
     pushed = engine.images.push(f"{registry.host}/pieces:1")
     asked = [line for line in registry.requests() if line.startswith("PATCH") and "/pieces/" in line]
-    assert len(asked) == (len(layer) + 99_999) // 100_000 and all(line.endswith(" 202") for line in asked)
+    assert len(asked) == (len(data) + 99_999) // 100_000 + 1 and all(line.endswith(" 202") for line in asked)  # a bit more than data
     engine.images.remove(f"{registry.host}/pieces:1")
     assert engine.images.pull(f"{registry.host}/pieces:1").digest == pushed.digest
 

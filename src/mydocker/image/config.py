@@ -7,7 +7,7 @@ from __future__ import annotations
 from mydocker.base import jsontext
 from mydocker.oci import platform
 from mydocker.oci.digest import digest_of
-from mydocker.oci.media_types import MEDIA_CONFIG, MEDIA_LAYER, MEDIA_MANIFEST
+from mydocker.oci.media_types import DOCKER_LAYER, MEDIA_CONFIG, MEDIA_LAYER, MEDIA_MANIFEST
 
 from .changes import apply_changes
 
@@ -97,5 +97,14 @@ def layer_descriptor(digest: str, size_bytes: int, compression: str) -> Descript
 def new_manifest(config_bytes: bytes, layers: list[Descriptor]) -> Manifest:
     """Return the manifest of a config and its layers, bottom first."""
     return {
-        "schemaVersion": 2, "mediaType": MEDIA_MANIFEST, "config": describe(config_bytes, MEDIA_CONFIG), "layers": layers,
+        "schemaVersion": 2, "mediaType": MEDIA_MANIFEST, "config": describe(config_bytes, MEDIA_CONFIG),
+        "layers": [_in_oci_words(layer) for layer in layers],
     }
+
+
+def _in_oci_words(layer: Descriptor) -> Descriptor:
+    """Return a layer of a Docker image as one of ours has it: a manifest of one kind with layers of the other is neither's."""
+    rest = layer["mediaType"].removeprefix(DOCKER_LAYER)
+    if rest == layer["mediaType"] or rest not in ("", ".gzip", ".zstd"):
+        return layer
+    return {**layer, "mediaType": f"{MEDIA_LAYER}{rest.replace('.', '+')}"}

@@ -31,7 +31,8 @@ HOST_BASE = "host"
 #: Room on the disk for one index.json more, so that images can be removed when there is no other.
 RESERVE = "index.reserve"
 RESERVE_BYTES = 8192
-#: What the name meant at its registry, where that is an index: the digest under which others know the image.
+#: What the name meant at its registry, where that is another digest than here (of an index; of a manifest whose layers
+#: were packed to be pushed): the one under which others know the image.
 PULLED = "io.mydocker.pulled"
 
 
@@ -122,6 +123,22 @@ def name_of(descriptor: Descriptor) -> str:
 def base_of(descriptor: Descriptor) -> str:
     """Return `host` for an image made by commit on the built-in image, else nothing."""
     return HOST_BASE if descriptor.get("annotations", {}).get(BASE) == HOST_BASE else ""
+
+
+def known_digest(descriptor: Descriptor) -> str:
+    """Return the digest under which the registry of its name knows an image."""
+    return descriptor.get("annotations", {}).get(PULLED) or descriptor["digest"]
+
+
+def pulled_as(descriptor: Descriptor, digest: str) -> Descriptor:
+    """Return the same descriptor with the digest that its name means at its registry."""
+    annotations = {key: value for key, value in descriptor.get("annotations", {}).items() if key != PULLED}
+    if digest != descriptor["digest"]:
+        annotations[PULLED] = digest
+    result: Descriptor = {**descriptor, "annotations": annotations}
+    if not annotations:
+        del result["annotations"]
+    return result
 
 
 def tag(manifests: list[Descriptor], target: Descriptor, reference: str) -> None:

@@ -25,6 +25,7 @@ class ImageSummary(Record):
     reference: str           # familiar, empty when it has no name
     id: str                  # digest of the config
     manifest_digest: str
+    digest: str              # of what its registry has under the name: the manifest, or what it was pulled by or pushed as
     created: str             # RFC 3339, as the config says; may be empty
     size_bytes: int          # of the unpacked layers
     base: str = ""
@@ -42,7 +43,8 @@ def list_images(images: Images) -> list[ImageSummary]:
         canonical, inner = index.name_of(descriptor), config.get("config") or {}
         found.append(ImageSummary(
             reference=references.parse(canonical).familiar if canonical else "", id=manifest["config"]["digest"],
-            manifest_digest=descriptor["digest"], created=config.get("created") or "", base=index.base_of(descriptor),
+            manifest_digest=descriptor["digest"], digest=index.known_digest(descriptor),
+            created=config.get("created") or "", base=index.base_of(descriptor),
             size_bytes=_size_bytes(images.layout, config), labels=tuple((inner.get("Labels") or {}).items()),
         ))
     found.sort(key=lambda image: (image.created, image.reference), reverse=True)
@@ -70,9 +72,8 @@ def inspect_image(images: Images, name: str) -> dict[str, Any]:
 
 
 def _repo_digest(entry: Descriptor) -> str:
-    """Return `name@digest` under which a registry knows the image: of the index it was pulled by, if by one."""
-    digest = entry.get("annotations", {}).get(index.PULLED) or entry["digest"]
-    return f"{references.parse(index.name_of(entry)).familiar_name}@{digest}"
+    """Return `name@digest` under which a registry knows the image."""
+    return f"{references.parse(index.name_of(entry)).familiar_name}@{index.known_digest(entry)}"
 
 
 def _size_bytes(layout: Layout, config: ImageConfig) -> int:

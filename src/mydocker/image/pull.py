@@ -110,7 +110,7 @@ def _find_current(
     entry = next((entry for entry in index.load(layout) if index.name_of(entry) == reference.canonical), None)
     if entry is None:
         return None
-    digest = entry.get("annotations", {}).get(index.PULLED) or entry["digest"]
+    digest = index.known_digest(entry)
     try:
         manifest = blobs.load_document(layout, entry["digest"])
         config = blobs.load_document(layout, manifest["config"]["digest"])
@@ -269,8 +269,7 @@ class _Intake:
         descriptor: Descriptor = {
             "mediaType": image.manifest.media_type, "digest": image.manifest.digest, "size": len(image.manifest.data),
         }
-        if image.digest != image.manifest.digest:
-            descriptor["annotations"] = {index.PULLED: image.digest}
+        descriptor = index.pulled_as(descriptor, image.digest)
         is_named = any(
             index.name_of(entry) == reference.canonical and entry["digest"] == descriptor["digest"]
             for entry in index.load(self._layout)

@@ -34,33 +34,34 @@ class RemovedImage(Record):
 
 
 def remove(
-    layout: Layout, descriptor: Descriptor, *, reference: str, force: bool, most_names: int | None = 1
+    layout: Layout, digests: Sequence[str], *, reference: str, force: bool, most_names: int | None = 1
 ) -> RemovedImage:
     """Remove one name of an image (`reference`, canonical), or the image with all names (empty `reference`).
+
+    `digests` are of its manifests: the same image, pushed and pulled again, has one of packed layers besides its own.
 
     The last name takes the image with it. Raises Conflict when a container uses the image, or when none of its names
     was given and it has more than `most_names` (None: any number), unless `force`.
     """
-    digest = descriptor["digest"]
     freed = 0
 
     def change(manifests: list[Descriptor]) -> tuple[RemovedImage, refs.Marks]:
-        mine = [entry for entry in manifests if entry["digest"] == digest]
+        mine = [entry for entry in manifests if entry["digest"] in digests]
         going = [entry for entry in mine if not reference or index.name_of(entry) == reference]
         names = [index.name_of(entry) for entry in going if index.name_of(entry)]
         if not reference and most_names is not None and len(names) > most_names and not force:
             shown = ", ".join(parse(name).familiar for name in names)
-            raise Conflict(f"remove image {digest}: it has several names: {shown}", hint="remove by name, or use --force")
+            raise Conflict(f"remove image {digests[0]}: it has several names: {shown}", hint="remove by name, or use --force")
         is_last = len(going) == len(mine)
         if is_last and not force:
-            _refuse_used(layout, digest, names)
+            _refuse_used(layout, digests, names)
         manifests[:] = [entry for entry in manifests if entry not in going]
         untagged = tuple(parse(name).familiar for name in names)
         if not is_last:
             return RemovedImage(untagged=untagged, deleted=()), refs.Marks(blobs=frozenset(), layers=frozenset())
         lost, needed = refs.mark_images(layout, mine), refs.mark_needed(layout, manifests)
         # Besides its own, layers that got their names but never an image: whoever made them was killed in between.
-        return RemovedImage(untagged=untagged, deleted=(_image_id(layout, digest),)), refs.Marks(
+        return RemovedImage(untagged=untagged, deleted=_lost_ids(layout, digests, manifests)), refs.Marks(
             blobs=lost.blobs - needed.blobs, layers=(lost.layers | layers.chains(layout)) - needed.layers
         )
 
@@ -71,6 +72,19 @@ def remove(
     removed, _ = index.update(layout, change, then=sweep)
     trash.sweep(layout)
     return removed.replace(reclaimed_bytes=freed)
+
+
+def manifests_of(layout: Layout, digest: str) -> list[str]:
+    """Return the digests of all manifests of the image that one manifest is of; that one first."""
+    wanted = _image_id(layout, digest)
+    others = dict.fromkeys(entry["digest"] for entry in index.load(layout))
+    return [digest, *(other for other in others if other != digest and _image_id(layout, other) == wanted)]
+
+
+def _lost_ids(layout: Layout, digests: Sequence[str], left: list[Descriptor]) -> tuple[str, ...]:
+    """Return the ids of the images that go with these manifests: those that no manifest has that is left."""
+    gone = {_image_id(layout, digest) for digest in digests}
+    return tuple(sorted(gone - {_image_id(layout, entry["digest"]) for entry in left}))
 
 
 def _image_id(layout: Layout, digest: str) -> str:
@@ -90,20 +104,19 @@ def prune(
     for image in {image.manifest_digest: image for image in images}.values():
         if (image.manifest_digest in named and not all) or not matches(image):
             continue
-        descriptor = next((entry for entry in index.load(layout) if entry["digest"] == image.manifest_digest), None)
-        if descriptor is None:
+        if not any(entry["digest"] == image.manifest_digest for entry in index.load(layout)):
             continue  # somebody else was faster
         try:
-            removed.append(remove(layout, descriptor, reference="", force=False, most_names=None if all else 0))
+            removed.append(remove(layout, (image.manifest_digest,), reference="", force=False, most_names=None if all else 0))
         except Conflict:
             continue  # a container uses it, or it has just got a name
     return removed
 
 
-def _refuse_used(layout: Layout, digest: str, names: list[str]) -> None:
+def _refuse_used(layout: Layout, digests: Sequence[str], names: list[str]) -> None:
     for record in refs.container_records(layout):
-        if record.get("image_id") == digest:
-            name = parse(names[0]).familiar if names else digest
+        if record.get("image_id") in digests:
+            name = parse(names[0]).familiar if names else digests[0]
             raise Conflict(
                 f"remove image {name}: container {record.get('name') or record.get('id')} uses it",
                 hint="remove the container first, or use --force",

@@ -170,7 +170,9 @@ class Images:
                 if index.name_of(descriptor) == wanted:
                     return descriptor
             if parsed.digest:
-                found = [entry for entry in manifests if entry["digest"] == parsed.digest and _is_of(entry, parsed)]
+                found = [
+                    entry for entry in manifests
+                    if parsed.digest in (entry["digest"], index.known_digest(entry)) and _is_of(entry, parsed)]
                 if found:
                     return found[0]
         if is_hex(prefix) and len(prefix) >= _MIN_ID_CHARS:
@@ -178,15 +180,15 @@ class Images:
         raise _unknown(name)
 
     def _find_by_id(self, manifests: Sequence[Descriptor], prefix: str, name: str) -> Descriptor:
-        found: dict[str, Descriptor] = {}
+        found: dict[str, Descriptor] = {}  # by image id: one image may have two manifests (pushed, and pulled again)
         for descriptor in manifests:
             try:
                 manifest = files.load_json(self._blob(descriptor["digest"]))
             except FileNotFoundError:
                 continue
-            digests = (descriptor["digest"], str(manifest.get("config", {}).get("digest", "")))
+            digests = (str(manifest.get("config", {}).get("digest", "")), descriptor["digest"])
             if any(digest.startswith(f"sha256:{prefix}") for digest in digests):
-                found.setdefault(descriptor["digest"], descriptor)
+                found.setdefault(digests[0], descriptor)
         if len(found) > 1:
             raise Conflict(f"image {name}: {len(found)} images have such an id", hint="write more of it: mydocker images")
         if not found:
@@ -311,9 +313,9 @@ class Images:
             raise Conflict("remove image host: it is built in")
         descriptor = self.find(name)
         canonical = "" if name.startswith("sha256:") else references.parse(name).canonical
-        return remove.remove(
-            self.layout, descriptor, reference=canonical if index.name_of(descriptor) == canonical else "", force=force
-        )
+        if index.name_of(descriptor) == canonical and canonical:
+            return remove.remove(self.layout, (descriptor["digest"],), reference=canonical, force=force)
+        return remove.remove(self.layout, remove.manifests_of(self.layout, descriptor["digest"]), reference="", force=force)
 
     def prune(self, *, all: bool = False, matches: Callable[[ImageSummary], bool] | None = None) -> list[RemovedImage]:
         """Remove the images without a name, or with `all` those that no container uses, if `matches` says so, too."""

@@ -10,10 +10,8 @@ MEDIA_CONFIG = "application/vnd.oci.image.config.v1+json"
 MEDIA_LAYER = "application/vnd.oci.image.layer.v1.tar"
 DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-SCHEMA_1_TYPES = (
-    "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
-)
 INDEX_TYPES = (MEDIA_INDEX, DOCKER_INDEX)
 MANIFEST_TYPES = (MEDIA_MANIFEST, DOCKER_MANIFEST)
 SCHEMA_1_TYPES = (

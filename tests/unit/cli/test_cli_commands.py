@@ -369,11 +369,11 @@ class FakeImages:
 
     def list(self) -> list[Any]:
         return [
-            ImageSummary(reference="reg:5000/a/b:v1", id="sha256:" + "ab" * 32, manifest_digest="sha256:1",
+            ImageSummary(reference="reg:5000/a/b:v1", id="sha256:" + "ab" * 32, manifest_digest="sha256:1", digest="sha256:1",
                          created=_ago(3 * 3600), size_bytes=1_234_567),
-            ImageSummary(reference="busybox:latest", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", created="",
+            ImageSummary(reference="busybox:latest", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", digest="sha256:2", created="",
                          size_bytes=0),
-            ImageSummary(reference="", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", created="", size_bytes=0),
+            ImageSummary(reference="", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", digest="sha256:2", created="", size_bytes=0),
         ]
 
     def load(self, source: str, *, platform: str) -> list[Any]:

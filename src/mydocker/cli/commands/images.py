@@ -53,7 +53,7 @@ def describe(image: ImageSummary, *, whole: bool) -> dict[str, Any]:
         "Repository": repository,
         "Tag": tag,
         "Reference": image.reference,
-        "Digest": image.manifest_digest,
+        "Digest": image.digest,
         "CreatedSince": since(image.created),
         "CreatedAt": image.created[:19].replace("T", " "),
         "Size": format_size(image.size_bytes),
