@@ -279,13 +279,15 @@ def _identity(directory_fd: int, name: str) -> tuple[int, int] | None:
 
 
 def _names(directory_fd: int, name: str) -> list[str]:
-    """Return the names of the log's files that may be there, newest first."""
-    numbers = sorted(
+    """Return the names of the log's files that may be there, newest first: all numbers, and one more.
+
+    A rotation that goes on while we look moves everything by one, and between its two steps there is a gap: what was
+    listed then must not make neighbours of the names on both sides.
+    """
+    last = max((
         int(entry[len(name) + 1:]) for entry in os.listdir(directory_fd)
-        if entry.startswith(f"{name}.") and entry[len(name) + 1:].isdigit()
-    )
-    # One more than there is: a rotation that goes on while we look moves everything by one.
-    return [name, *(f"{name}.{number}" for number in [*numbers, (numbers or [0])[-1] + 1])]
+        if entry.startswith(f"{name}.") and entry[len(name) + 1:].isdigit()), default=0)
+    return [name, *(f"{name}.{number}" for number in range(1, last + 2))]
 
 
 def _open_all(directory_fd: int, name: str) -> list[_File]:
@@ -293,8 +295,11 @@ def _open_all(directory_fd: int, name: str) -> list[_File]:
     while True:
         names = _names(directory_fd, name)
         files = _open_each(directory_fd, names)
-        # Two rotations meanwhile, and the oldest file has a name that was not among those we tried.
-        if len(_names(directory_fd, name)) <= len(names) + 1:
+        # Two rotations meanwhile: the oldest file has a name that was not among those we tried, or one that is newer
+        # than the newest we had came up behind it.
+        has_oldest = len(_names(directory_fd, name)) <= len(names) + 1
+        has_newest = not files or files[-1].identity in [_identity(directory_fd, candidate) for candidate in (name, f"{name}.1")]
+        if has_oldest and has_newest:
             return files
         for file in files:
             file.close()

@@ -133,6 +133,26 @@ def test_copy_follows_through_rotations(fast_rig: Rig) -> None:
     assert stdout == b"".join(b"%d\n" % number for number in range(4000))
 
 
+def test_follower_waits_for_a_rotation_that_it_meets_half_way(tmp_path: Path) -> None:
+    record = b"2020-01-01T00:00:00.000000000Z stdout F "
+    for number, name in enumerate(("container.log.2", "container.log.1", "container.log")):
+        (tmp_path / name).write_bytes(record + b"%d\n" % number)
+    directory_fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        (tmp_path / "container.log.2").rename(tmp_path / "container.log.3")
+        oldest = logs._open(directory_fd, "container.log.3")
+        assert oldest is not None
+        (tmp_path / "container.log.1").rename(tmp_path / "gap")
+        assert logs._open_successor(directory_fd, "container.log", oldest) is None
+        (tmp_path / "gap").rename(tmp_path / "container.log.2")
+        successor = logs._open_successor(directory_fd, "container.log", oldest)
+        assert successor is not None and list(successor.blocks()) == [record + b"1\n"]
+        oldest.close()
+        successor.close()
+    finally:
+        os.close(directory_fd)
+
+
 def test_follower_ends_soon_after_the_container(fast_rig: Rig) -> None:
     run = fast_rig.run(*sh("echo first; read x; echo last"), stdin=True)
     seen: list[bytes] = []
