@@ -11,7 +11,8 @@ from network_rig import HERE, Place, Server, TestHost, address_of, free_port, ma
 
 from mydocker.base.paths import Layout
 from mydocker.linux.netlink import Route
-from mydocker.network import bridge, firewall
+from mydocker.linux.nft import run_nft
+from mydocker.network import bridge, firewall, ruleset
 from mydocker.network.store import NetworkStore
 
 pytestmark = pytest.mark.needs("root", "netns", "nft", "ip")
@@ -77,6 +78,23 @@ def test_state_roots_do_not_reach_each_other_nor_disturb_each_others_rules(
     finally:
         second.destroy()
     assert second.leftovers() == []
+
+
+def test_the_table_of_a_state_root_that_was_deleted_changes_no_addresses_of_anothers(mydocker: Mydocker, outside: TestHost) -> None:
+    for name in ("near", "far"):
+        make_network(mydocker, name)
+    networks = NetworkStore(Layout(mydocker.root)).all()
+    gone = ruleset.plan(table := f"mydocker-gone{os.getpid()}", [
+        ruleset.Bridged(network=network.replace(id=f"{number:012x}"), bridges=(f"mb{number:08x}",))
+        for number, network in enumerate(networks)], [])
+    port = free_port()
+    far = start(mydocker, "far", "--network", "far")
+    run_nft(gone)
+    try:
+        with Server(start(mydocker, "near", "--network", "near", "-p", f"0.0.0.0:{port}:80"), 80):
+            assert far.ask(outside.host_ip, port) == address_of(mydocker, "far")
+    finally:
+        subprocess.run(["nft", "delete", "table", "inet", table], check=True)
 
 
 def test_a_container_gets_out_under_an_address_of_the_machine(mydocker: Mydocker, outside: TestHost) -> None:

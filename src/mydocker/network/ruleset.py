@@ -11,7 +11,9 @@ Hooks in the order in which a packet meets them:
                  anything routed that came by a further bridge: frames to its own hardware address would go past all of this
     input        an internal network reaches the machine at the network's own gateway address only
     postrouting  what leaves our subnets gets an address of the machine's. A sender on the container's own bridge gets one, too,
-                 else the reply would go past us; so does one on the loopback device. Every other client keeps its address
+                 else the reply would go past us; so does one on the loopback device. Every other client keeps its address.
+                 Bridges of other state roots are theirs to judge: whose root was deleted leaves a table behind, and a subnet that
+                 it names may be another root's by now
 """
 from __future__ import annotations
 
@@ -69,6 +71,7 @@ _HOOKS = """
 		type nat hook postrouting priority srcnat; policy accept;
 		oifname "lo" accept
 		oifname vmap @leaving
+		oifname "mb*" accept
 		ip saddr @subnets4 masquerade
 		ip6 saddr @subnets6 masquerade
 	}
