@@ -20,8 +20,10 @@ from . import syscalls as sc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Self
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Self, TypeVar
+
+    T = TypeVar("T")
 
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
 _ATTRIBUTE = struct.Struct("=HH")
@@ -273,16 +275,8 @@ class Route:
 
     @classmethod
     def inside(cls, namespace_fd: int) -> Self:
-        """Return a socket of another network namespace; this process, which has one thread, is in it for a moment."""
-        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            sc.setns(namespace_fd, sc.CLONE_NEWNET)
-            try:
-                return cls()
-            finally:
-                sc.setns(home, sc.CLONE_NEWNET)
-        finally:
-            os.close(home)
+        """Return a socket of another network namespace; see `call_inside`."""
+        return call_inside(namespace_fd, cls)
 
     def __enter__(self) -> Self:
         return self
@@ -392,6 +386,19 @@ class Route:
                 device = struct.unpack("=I", attributes[_RTA_OIF])[0] if _RTA_OIF in attributes else 0
                 found.append(RouteEntry(family=family, packed=attributes.get(_RTA_DST, b""), prefix=prefix, device=device))
         return found
+
+
+def call_inside(namespace_fd: int, call: Callable[[], T]) -> T:
+    """Call something in another network namespace; this process, which has one thread, is in it for a moment."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sc.setns(namespace_fd, sc.CLONE_NEWNET)
+        try:
+            return call()
+        finally:
+            sc.setns(home, sc.CLONE_NEWNET)
+    finally:
+        os.close(home)
 
 
 def _parse_link(body: bytes) -> Link:

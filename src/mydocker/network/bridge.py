@@ -8,14 +8,15 @@ the bridges are one network.
     mc<id>.N   the cable's end on bridge N - 1                      mc<id>.N- its end for bridge N, down until that is there
     mv<ip>     the outer end of a container's device (ipam.py)
 
-Nothing here is written down: what the kernel has is the truth. No lock either; who comes second finds EEXIST.
+Nothing here is written down: what the kernel has is the truth. No lock either; who comes second finds EEXIST. A bridge's cable
+is laid last: a bridge without one is being made, or whoever made it was killed, and whoever comes next does all of it again.
 """
 from __future__ import annotations
 
 import errno
 import os
 
-from mydocker.base import files, log
+from mydocker.base import files, log, trace
 from mydocker.base.errors import Conflict, InvalidRequest, RuntimeFailed, Unavailable, Unsupported
 from mydocker.linux import netlink
 from mydocker.linux.netlink import AF_INET, AF_INET6, Address, Route, device_index, format_address
@@ -36,19 +37,43 @@ def bridge_name(network: Network, number: int) -> str:
 def ensure_bridge(route: Route, network: Network) -> int:
     """Return the index of the first bridge, made with its addresses if it is not there. Raises RuntimeFailed."""
     index = device_index(network.bridge)
-    if index:
+    if index and device_index(cable_name(network, 1)):
         enable_forwarding(network)  # somebody may have turned it off
         return index
     # Without a hardware address of its own a bridge takes the lowest of its ports', which changes under its neighbours.
     _make(route, netlink.new_bridge(network.bridge, mac=ipam.mac_of(network.ipv4.packed), mtu=network.mtu))
+    trace.point("made bridge")
+    shut_to_routers(network.bridge, has_ipv6=network.ipv6 is not None)
     index = device_index(network.bridge)
     for subnet in network.subnets:
         if subnet.gateway:
             _make(route, netlink.add_address(index, Address(
                 family=AF_INET if subnet.bits == 32 else AF_INET6, packed=subnet.gateway, prefix=subnet.prefix)))
+    _adopt(route, network, index)
     _lay_cable(route, network, 0)
     enable_forwarding(network)
     return index
+
+
+def _adopt(route: Route, network: Network, index: int) -> None:
+    """Put containers' devices that are on no bridge on a new one: somebody removed theirs, with the containers alive."""
+    for link in route.links():
+        if link.name.startswith("mv") and not link.master and network.ipv4.contains(bytes.fromhex(link.name[2:])):
+            _make(route, netlink.change_link(link.index, master=index))
+
+
+def shut_to_routers(device: str, *, has_ipv6: bool) -> None:
+    """Have a device of this namespace believe no router's advertisement, which any container can send (CVE-2020-10749, -13401).
+
+    Nor does it speak IPv6 at all, unless it is to have an address. Raises RuntimeFailed.
+    """
+    path = f"/proc/sys/net/ipv6/conf/{device}/{'accept_ra' if has_ipv6 else 'disable_ipv6'}"
+    try:
+        _write(path, b"0" if has_ipv6 else b"1")
+    except FileNotFoundError:
+        pass  # a kernel without IPv6
+    except OSError as error:
+        raise RuntimeFailed(f"set up network device {device} ({path}): {os.strerror(error.errno or 0).lower()}") from error
 
 
 def _make(route: Route, *messages: netlink.Message) -> None:
@@ -61,28 +86,34 @@ def _make(route: Route, *messages: netlink.Message) -> None:
             raise RuntimeFailed(error.args[1]) from error
 
 
+def cable_name(network: Network, number: int) -> str:
+    """Return the name of the cable to one of a network's bridges: its end on the bridge before; the other has a `-` behind it."""
+    return f"mc{network.id[:8]}.{number}"
+
+
 def _lay_cable(route: Route, network: Network, number: int) -> None:
     """Give a bridge the port that a next bridge will be behind."""
-    name = f"mc{network.id[:8]}.{number + 1}"
+    name = cable_name(network, number + 1)
     # Up without a bridge at the other end: the port has no carrier, and nothing is sent there.
     _make(route, netlink.new_veth(name, master=device_index(bridge_name(network, number)), peer=f"{name}-", mtu=network.mtu))
 
 
-def _add_bridge(route: Route, network: Network, number: int) -> int:
-    """Make one more bridge behind the last one's cable; return its index."""
+def _add_bridge(route: Route, network: Network, number: int) -> None:
+    """Make one more bridge behind the last one's cable."""
     name = bridge_name(network, number)
     _make(route, netlink.new_bridge(name, mtu=network.mtu))
+    trace.point("made further bridge")
+    shut_to_routers(name, has_ipv6=False)  # nothing but cable
     index = device_index(name)
     try:
         # By default a device answers for every address of the machine, so also for the gateway's, which is the first bridge's.
         _write(f"/proc/sys/net/ipv4/conf/{name}/arp_ignore", b"1")
     except OSError as error:
         raise RuntimeFailed(f"set up bridge {name}: {os.strerror(error.errno or 0).lower()}") from error
-    _lay_cable(route, network, number)
-    end = device_index(f"mc{network.id[:8]}.{number}-")
+    end = device_index(f"{cable_name(network, number)}-")
     _make(route, netlink.change_link(end, master=index), netlink.change_link(end, up=True))
+    _lay_cable(route, network, number)
     log.debug("the bridge is full: another", network=network.name, bridge=name)
-    return index
 
 
 def enable_forwarding(network: Network) -> None:
@@ -121,8 +152,13 @@ def plug(
     ensure_bridge(route, network)
     address = claim(route, network, request, namespace_fd, interface, seed)
     endpoint = make_endpoint(network, request, address, interface)
+
+    def enter() -> Route:
+        shut_to_routers(interface, has_ipv6=bool(endpoint.ip6))
+        return Route()
+
     try:
-        with Route.inside(namespace_fd) as inner:
+        with netlink.call_inside(namespace_fd, enter) as inner:
             configure(inner, endpoint, is_default_route=is_default_route and not network.internal)
     except netlink.Refused as error:
         raise RuntimeFailed(error.args[1]) from error
@@ -134,6 +170,8 @@ def claim(
 ) -> bytes:
     """Claim an address by making the device that is named after it; return the address."""
     number = last_bridge(network)
+    if number and not device_index(cable_name(network, number + 1)):
+        _add_bridge(route, network, number)
     tried = 0
     for address in [fixed_address(request, network.ipv4)] if request.ip else ipam.candidates(network.ipv4, seed):
         while True:
@@ -215,7 +253,7 @@ def unplug(route: Route, endpoint: Endpoint) -> None:
 def remove_bridges(route: Route, network: Network) -> None:
     """Remove a network's bridges and cables. The caller knows that nobody is on them."""
     for number in range(last_bridge(network), -1, -1):
-        for name in (f"mc{network.id[:8]}.{number + 1}", bridge_name(network, number)):
+        for name in (cable_name(network, number + 1), bridge_name(network, number)):
             if device_index(name):
                 try:
                     route.request(netlink.delete_link(name))

@@ -38,6 +38,7 @@ def plug(
         for address in [bridge.fixed_address(request, network.ipv4)] if request.ip else ipam.candidates(network.ipv4, seed):
             endpoint = bridge.make_endpoint(network, request, address, interface).replace(host_interface="")
             _make_device(route, network, endpoint, parent, namespace_fd)
+            _shut_to_routers(namespace_fd, endpoint)
             if _configure(inner, network, endpoint, is_default_route=is_default_route and not network.internal):
                 return endpoint
             tried += 1
@@ -61,6 +62,11 @@ def _make_device(route: Route, network: Network, endpoint: Endpoint, parent: int
                 f"connect to network {network.name}: this kernel has no {network.driver}", hint=f"modprobe {network.driver}",
             ) from error
         raise RuntimeFailed(f"connect to network {network.name}: {error.args[1]}") from error
+
+
+def _shut_to_routers(namespace_fd: int, endpoint: Endpoint) -> None:
+    """Have the container's way out be the gateway that its network names, whatever is advertised on the parent's network."""
+    netlink.call_inside(namespace_fd, lambda: bridge.shut_to_routers(endpoint.interface, has_ipv6=bool(endpoint.ip6)))
 
 
 def _mode(network: Network) -> bytes:
