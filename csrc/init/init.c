@@ -37,6 +37,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#include "entry.h"
 #include "reap.h"
 #include "sys.h"
 
@@ -600,18 +601,4 @@ static int last_stage(int argc, char **argv) {
     return EXIT_FAILED;
 }
 
-#if defined(MYDOCKER_HOSTED)
-int main(int argc, char **argv) { return last_stage(argc, argv); }
-#else
-// The kernel enters with argc, argv, ... at the stack pointer (elf(5), System V ABI).
-__attribute__((used, noreturn)) static void enter(long *stack) {
-    int code = last_stage((int)stack[0], (char **)(stack + 1));
-    for (;;)
-        sys(SYS_exit_group, code, 0, 0, 0, 0);
-}
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n\txor %ebp,%ebp\n\tmov %rsp,%rdi\n\tand $-16,%rsp\n\tcall enter\n");
-#else
-__asm__(".globl _start\n_start:\n\tmov x29,#0\n\tmov x30,#0\n\tmov x0,sp\n\tb enter\n");
-#endif
-#endif
+ENTER_AT(last_stage)

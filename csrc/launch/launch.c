@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "../init/entry.h"
 #include "../init/sys.h"
 
 #if !defined(MYDOCKER_PROGRAM)
@@ -118,18 +119,4 @@ static int launch(int argc, char **argv) {
     return EXIT_FAILED;
 }
 
-#if defined(MYDOCKER_HOSTED)
-int main(int argc, char **argv) { return launch(argc, argv); }
-#else
-// The kernel enters with argc, argv, ... at the stack pointer (elf(5), System V ABI).
-__attribute__((used, noreturn)) static void enter(long *stack) {
-    int code = launch((int)stack[0], (char **)(stack + 1));
-    for (;;)
-        sys(SYS_exit_group, code, 0, 0, 0, 0);
-}
-#if defined(__x86_64__)
-__asm__(".globl _start\n_start:\n\txor %ebp,%ebp\n\tmov %rsp,%rdi\n\tand $-16,%rsp\n\tcall enter\n");
-#else
-__asm__(".globl _start\n_start:\n\tmov x29,#0\n\tmov x30,#0\n\tmov x0,sp\n\tb enter\n");
-#endif
-#endif
+ENTER_AT(launch)
