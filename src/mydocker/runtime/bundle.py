@@ -85,6 +85,10 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         undo.callback(remove_directory, context.root.directory(context.id))
         trace.point("claimed id")
         files.replace_bytes(SPEC, bundle.text, dir_fd=lock.fd)
+        if os.environ.get("NOTIFY_SOCKET"):
+            from .notify import offer  # cold: few callers are service managers
+
+            bundle = bundle.replace(spec=offer(bundle.spec, context.root.directory(context.id)))
         console_socket = connect_console(arguments["console-socket"])
         created = create(
             bundle.spec, bundle.rootfs, start_fd=open_fifo(lock.fd) if wait_at_fifo else -1,

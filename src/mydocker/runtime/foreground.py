@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .notify import Notifications
+
 #: What is not passed on: news for this process only, what cannot be caught, and faults of its own.
 _OWN = frozenset((
     signal.SIGCHLD, signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGURG, signal.SIGWINCH, signal.SIGTTIN,
@@ -33,15 +35,19 @@ def pass_signals_on(pidfd: int) -> None:
             signal.signal(number, lambda signum, _: signal_pidfd(pidfd, signum))
 
 
-def attend(pid: int, pidfd: int, console: int, start: Callable[[], None]) -> int:
+def attend(
+    pid: int, pidfd: int, console: int, start: Callable[[], None], notifications: Notifications | None = None,
+) -> int:
     """Start a child at READY, stay until it ends and reap it; return its exit code, 128 + N for signal N.
 
-    `console` is its terminal's master, relayed to and from 0 and 1, or -1. Everything is in place before the command
-    can say a word, because whoever hears it may answer at once. Raises what `start` raises.
+    `console` is its terminal's master, relayed to and from 0 and 1, or -1; `notifications` are passed on. Everything is in
+    place before the command can say a word, because whoever hears it may answer at once. Raises what `start` raises.
     """
     pass_signals_on(pidfd)
     if console < 0:
         start()
+        if notifications is not None:
+            notifications.wait(pidfd)
         wait_pidfd(pidfd)
     else:
         # As runc: whoever reads our output through a pipe gets lines as the command wrote them.
@@ -50,7 +56,7 @@ def attend(pid: int, pidfd: int, console: int, start: Callable[[], None]) -> int
             _follow_window(console)
             signal.signal(signal.SIGWINCH, lambda *_: _follow_window(console))
             start()
-            _relay(pidfd, console)
+            _relay(pidfd, console, notifications)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else 128 - code
 
@@ -65,8 +71,10 @@ def _follow_window(console: int) -> None:
             continue  # no terminal
 
 
-def _relay(pidfd: int, console: int) -> None:
+def _relay(pidfd: int, console: int, notifications: Notifications | None) -> None:
     poll = select.poll()
+    if notifications is not None:
+        poll.register(notifications, select.POLLIN)
     poll.register(0, select.POLLIN)
     poll.register(console, select.POLLIN)
     poll.register(pidfd, select.POLLIN)
@@ -79,6 +87,9 @@ def _relay(pidfd: int, console: int) -> None:
             while _copy_output(console):
                 pass
             return
+        if notifications is not None and notifications.fileno() in ready and notifications.pass_on():
+            poll.unregister(notifications)
+            notifications = None
         if 0 in ready and not _copy_input(console):
             poll.unregister(0)
 

@@ -4,6 +4,7 @@
       state.json           who its init is, where its cgroup is; written once, by create
       spec.json            the config.json that it was made from, as it was then
       exec.fifo            there until `start`: the init waits for a byte from it
+      notify/              with NOTIFY_SOCKET only: what the container sees of it (notify.py)
     <root>/~seccomp/       compiled filters, by what they were compiled from (seccomp.py)
 
 Knows nothing of what the numbers mean now: status.py asks the kernel. A directory without state.json is what a killed `create`
@@ -190,5 +191,8 @@ def does_not_exist(container_id: str) -> NotFound:
 def remove_directory(path: str) -> None:
     """Remove a container's directory, the state last; the caller holds its lock."""
     for name in sorted(os.listdir(path), key=lambda name: name == STATE):
-        os.unlink(f"{path}/{name}")
+        try:
+            os.unlink(f"{path}/{name}")
+        except IsADirectoryError:
+            remove_directory(f"{path}/{name}")  # that of notify.py
     os.rmdir(path)

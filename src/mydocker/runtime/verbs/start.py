@@ -14,8 +14,26 @@ if TYPE_CHECKING:
 
 def run(context: Context) -> int:
     """Write the byte that the init waits for. The FIFO goes with it: what is not there cannot be started twice."""
+    if os.environ.get("NOTIFY_SOCKET"):
+        return start_and_notify(context.root, context.id)
     with context.root.lock(context.id):
         start(context.root, context.id)
+    return 0
+
+
+def start_and_notify(root: StateRoot, container_id: str) -> int:
+    """Start, and wait until the command is ready or has ended: for a service manager (notify.py)."""
+    from mydocker.linux.process import open_pidfd  # cold
+    from mydocker.runtime.notify import Notifications
+
+    with root.lock(container_id):
+        init = root.load(container_id).init
+        notifications, pidfd = Notifications.listen(root.directory(container_id), init.pid), open_pidfd(init)
+        start(root, container_id)
+    # Not while the lock is held: whoever has lost patience may kill it.
+    if notifications is not None and pidfd is not None:
+        with notifications:
+            notifications.wait(pidfd)
     return 0
 
 
