@@ -236,6 +236,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "macvlan": _probe_link_kind("macvlan"),
     "ipvlan": _probe_link_kind("ipvlan"),
     "timens": lambda: "" if os.path.exists("/proc/self/ns/time") else "the kernel has no time namespaces",
+    "keyring": lambda: "" if os.path.exists("/proc/keys") else "the kernel has no keyrings",
     "idmap": _probe_idmap,
     "idmapped_layers": _probe_idmapped_layers,
     "host": _probe_host,

@@ -43,7 +43,7 @@
 
 enum {
     PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8, PLAN_REAPER = 16, PLAN_TERMINAL = 32,
-    PLAN_ALL_CPUS = 64
+    PLAN_ALL_CPUS = 64, PLAN_OLD_KEYRING = 128
 };
 enum { EXIT_FAILED = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 enum { PATH_BYTES = 4096, SIGNALS = 64, JOIN_SESSION_KEYRING = 1, IOPRIO_WHO_PROCESS = 1, OUTPUT_BYTES = 512 };
@@ -366,6 +366,8 @@ static void find_command(struct stage *stage) {
     const char *name = stage->argv[0];
     long refusal = -ENOENT;
     int has_slash = 0;
+    if (!name)
+        return; // a bundle without a process: `start` refuses it, and nobody says START
     for (const char *c = name; *c; c++)
         has_slash |= *c == '/';
     if (!*name || length(name) >= PATH_BYTES)
@@ -584,7 +586,8 @@ static int last_stage(int argc, char **argv) {
     close_other_descriptors(&stage);
     enter_pid_namespace(&stage);
     reset_signals(&stage);
-    join_keyring(&stage);
+    if (!(stage.plan->flags & PLAN_OLD_KEYRING))
+        join_keyring(&stage);
     set_limits(&stage);
     take_all_cpus(&stage);
     set_priorities(&stage);

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 
 import pytest
 from harness import is_running, until
@@ -429,3 +430,72 @@ def test_the_hosts_sys_is_read_only_with_all_that_is_below_it(runtime: Runtime) 
     found = {line[4]: set(line[5].split(",")) for line in lines if line[4].startswith("/sys")}
     assert len(found) > 1
     assert [path for path, options in found.items() if not {"ro", "nosuid", "noexec", "nodev"}.issubset(options)] == []
+
+
+def test_a_bundle_without_a_process_is_created_and_not_started(runtime: Runtime) -> None:
+    path = runtime.bundle("true")
+    with open(f"{path}/config.json") as stream:
+        spec = json.load(stream)
+    del spec["process"]
+    with open(f"{path}/config.json", "w") as stream:
+        json.dump(spec, stream)
+    assert "process: missing" in runtime("run", "--bundle", path, "c", code=1).stderr
+    runtime("create", "--bundle", path, "c")
+    assert "config.json has no process" in runtime("start", "c", code=1).stderr
+    assert runtime.status("c") == "created"
+    assert runtime("exec", "--env", "PATH=/bin", "c", "echo", "yes").stdout == "yes\n"
+
+
+@pytest.mark.needs("keyring")
+def test_the_callers_session_keyring_stays_when_it_is_to(runtime: Runtime) -> None:
+    script = "cat /proc/keys | grep -c mydocker-test-key"
+    words = [PROGRAM, "--root", runtime.root, "run", "--bundle", runtime.bundle(
+        "sh", "-c", script, linux={"maskedPaths": []})]
+    for options, code in ((["--no-new-keyring", "a"], 0), (["b"], 1)):
+        done = subprocess.run([sys.executable, "-c", _WITH_KEY, *words, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == code, done
+
+
+#: Runs a program in a session keyring of its own that holds a key.
+_WITH_KEY = """
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+assert libc.syscall(250, 1, 0, 0, 0, 0) >= 0  # keyctl(KEYCTL_JOIN_SESSION_KEYRING)
+key = libc.syscall(248, b"user", b"mydocker-test-key", b"x", 1, -3)  # add_key(2), to the session's
+assert key >= 0 and libc.syscall(250, 5, key, 0x3f000000, 0, 0) == 0  # KEYCTL_SETPERM: for who possesses it only
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_without_pivot_root_the_root_is_the_containers_all_the_same(runtime: Runtime) -> None:
+    path = runtime.bundle("sh", "-c", "ls -d /bin /var/tmp; readlink /proc/1/root; grep -c . /proc/self/mountinfo; sleep 1000")
+    output = f"{runtime.directory}/output"
+    with open(output, "w") as stream, subprocess.Popen(
+            [PROGRAM, "--root", runtime.root, "run", "--no-pivot", "--bundle", path, "c"], stdout=stream, stderr=stream) as running:
+        until(lambda: open(output).read().count("\n") >= 3, what="the container to look around")
+        lines = open(output).read().split("\n")
+        assert lines[0] == "/bin" and "/" in lines, lines
+        assert runtime("exec", "c", "ls", "/").stdout == "".join(f"{name}\n" for name in sorted(
+            set(os.listdir(json.load(open(f"{path}/config.json"))["root"]["path"]))))
+        runtime("kill", "c", "KILL")
+        running.wait()
+
+
+def test_without_pivot_root_nothing_unmasked_of_the_hosts_is_below(runtime: Runtime) -> None:
+    """What lies below is to be had with CAP_SYS_ADMIN: then there is no procfs in which nothing is hidden."""
+    source = """
+        #define _GNU_SOURCE
+        #include <fcntl.h>
+        #include <sched.h>
+        #include <sys/mount.h>
+        #include <unistd.h>
+        int main(void) {
+            int own = open("/proc/self/ns/mnt", O_RDONLY);
+            if (own < 0 || umount2("/", MNT_DETACH) || setns(own, CLONE_NEWNS)) return 2;
+            return !access("/escape", F_OK) ? 5 : !access("/proc/self", F_OK) ? 6 : 0;
+        }"""
+    path = runtime.bundle("/escape", process={"capabilities": {
+        kind: ["CAP_SYS_ADMIN", "CAP_SYS_CHROOT"] for kind in ("bounding", "effective", "permitted")}})
+    root = json.load(open(f"{path}/config.json"))["root"]["path"]
+    subprocess.run(["gcc", "-static", "-xc", "-", "-o", f"{root}/escape"], input=source, text=True, check=True)
+    runtime("run", "--no-pivot", "--bundle", path, "c")

@@ -36,7 +36,7 @@ def test_a_good_one_comes_back_without_its_nulls_and_with_what_is_unknown() -> N
     ({"ociVersion": None}, "ociVersion: '' is not"),
     ({"root": None}, "root.path: missing"),
     ({"root": {"path": 1}}, "root.path: is not a string"),
-    ({"process": None}, "process.args: missing or empty"),
+    ({"process": {}}, "process.args: missing or empty"),
     (process(args=[]), "process.args: missing or empty"),
     (process(args="sh"), "process.args: is not a list"),
     (process(args=["a", 1]), "process.args[1]: is not a string"),

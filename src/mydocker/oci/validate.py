@@ -90,7 +90,8 @@ def validate_spec(document: object) -> Spec:
         raise Unsupported(f"ociVersion: {version!r} is not a version 1 of the runtime specification")
     if not spec.get("root", {}).get("path"):
         raise InvalidRequest("root.path: missing")
-    judge_process(spec.get("process"))
+    if "process" in spec:  # only `start` needs one
+        judge_process(spec["process"])
     kinds = judge_namespaces(spec.get("linux", {}))
     _judge_names(spec, kinds)
     _judge_mounts(spec, kinds)

@@ -74,6 +74,8 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
     """
     arguments = context.arguments
     bundle = load_bundle(arguments["bundle"], arguments["config"])
+    if "process" not in bundle.spec:
+        bundle = with_no_process(bundle, will_start=not wait_at_fifo)
     process = bundle.spec["process"]
     listen = announce_listen_fds(process)
     wants_terminal = bool(process.get("terminal"))
@@ -94,14 +96,15 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
             bundle.spec, bundle.rootfs, start_fd=open_fifo(lock.fd) if wait_at_fifo else -1,
             console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + arguments["preserve-fds"],
             container_id=context.id, bundle=bundle.path, seccomp_cache=context.root.seccomp_cache,
-            make_cgroup=lambda: claim_cgroup(context, bundle.spec))
+            make_cgroup=lambda: claim_cgroup(context, bundle.spec), keeps_keyring=arguments["no-new-keyring"],
+            pivots=not arguments["no-pivot"])
         undo.callback(created.cgroup.remove)
         undo.callback(kill_and_reap, created.pid, created.pidfd)
         trace.point("cloned runtime init")
         state = record(context, bundle, created)
         files.save_json(STATE, state.to_document(), dir_fd=lock.fd)
         trace.point("wrote runtime state")
-        handshake = Handshake(created.channel, process["args"])
+        handshake = Handshake(created.channel, process["args"] or [""])
         console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
         if arguments["pid-file"]:
             write_pid_file(arguments["pid-file"], created.pid)
@@ -109,6 +112,16 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
             send_pidfd(arguments["pidfd-socket"], created.pidfd, b"standard")
         undo.pop_all()
     return Made(created=created, handshake=handshake, state=state, lock=lock, console=console)
+
+
+def with_no_process(bundle: Bundle, *, will_start: bool) -> Bundle:
+    """Return a bundle without a process with one of no words: it is created, and `start` refuses it (config.md "Process").
+
+    Raises InvalidRequest where it would be started at once.
+    """
+    if will_start:
+        raise InvalidRequest("process: missing, and there is nothing to run")
+    return bundle.replace(spec={**bundle.spec, "process": {"args": [], "cwd": "/"}})
 
 
 def record(context: Context, bundle: Bundle, created: Created) -> ContainerState:

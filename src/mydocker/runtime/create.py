@@ -45,7 +45,7 @@ def create(
     user: str | None = None, groups: tuple[str, ...] = (), start_fd: int = -1, console_fd: int = -1, preserve_fds: int = 0,
     container_id: str = "", bundle: str = "", seccomp_cache: str = "", network_fd: int = -1,
     lock_fds: tuple[int, ...] = (),
-    make_cgroup: Callable[[], Cgroup] | None = None,
+    make_cgroup: Callable[[], Cgroup] | None = None, keeps_keyring: bool = False, pivots: bool = True,
 ) -> Created:
     """Clone the container's init and set it on its way.
 
@@ -58,7 +58,8 @@ def create(
     filters (seccomp.py). `network_fd` is a network namespace that was made ahead, for a container that has a new one.
     `lock_fds` are locks of the caller's, which the init must not hold any longer than the caller does.
     `make_cgroup` is for a caller whose containers may be at any cgroupsPath; without it the path is the container's own,
-    and what is there is removed. The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
+    and what is there is removed. `keeps_keyring` leaves the caller's session keyring, without `pivots` the root is entered by
+    a move and chroot (moveroot.py). The caller must be single-threaded. Raises MydockerError, OSError; then nothing is left.
     """
     linux = spec.get("linux", {})
     plan.last_stage_fd()
@@ -88,6 +89,10 @@ def create(
             spec, root_path, namespaces, cgroup, root_mount=root_mount, stdio=stdio, user=user, groups=groups,
             start_fd=start_fd, console_fd=console_fd, preserve_fds=preserve_fds, container_id=container_id, bundle=bundle,
             seccomp=seccomp, network_fd=network_fd, lock_fds=lock_fds, agent_fd=agent_fd, closing=closing)
+        if keeps_keyring or not pivots:
+            from . import moveroot  # noqa: F401  # cold
+
+            order = order.replace(keeps_keyring=keeps_keyring, pivots=pivots)
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         closing.callback(inner.close)

@@ -84,6 +84,8 @@ class InitOrder(Record):
     container_id: str = ""
     bundle: str = ""
     agent_fd: int = -1
+    keeps_keyring: bool = False
+    pivots: bool = True
 
 
 def run_init(order: InitOrder, channel: _socket.socket) -> NoReturn:
@@ -134,7 +136,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     set_stdio(root, process, order, credentials, channel)
     seal_root(root, spec)
     trace.point("init made root")
-    enter_root(root, order.own_namespaces, shares=spec.get("linux", {}).get("rootfsPropagation") in ("shared", "rshared"))
+    enter_root(root, order)
     propagate_root(spec, order.own_namespaces)
     execute_last_stage(process, credentials, plan_last_stage(order, channel.fileno(), listener_state))
 
@@ -299,15 +301,19 @@ def seal_root(root: Rootfs, spec: Spec) -> None:
         set_attributes(root.fd, sc.MOUNT_ATTR_RDONLY, 0)
 
 
-def enter_root(root: Rootfs, own_namespaces: int, *, shares: bool) -> None:
-    """Make the new root the root, and let go of the host's (pivot_root(2), "pivot_root(".", ".")").
-
-    `shares` says that the spec wanted shared mounts, see `isolate_mounts`.
-    """
+def enter_root(root: Rootfs, order: InitOrder) -> None:
+    """Make the new root the root, and let go of the host's (pivot_root(2), "pivot_root(".", ".")")."""
     os.fchdir(root.fd)
-    if not own_namespaces & sc.CLONE_NEWNS:
+    if not order.own_namespaces & sc.CLONE_NEWNS:
         os.chroot(".")
         return
+    if not order.pivots:
+        from .moveroot import move_root  # cold: imported by the creator already
+
+        move_root()
+        return
+    # The spec wanted shared mounts, see `isolate_mounts`.
+    shares = order.spec.get("linux", {}).get("rootfsPropagation") in ("shared", "rshared")
     old_root = os.open("/", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) if shares else -1
     sc.pivot_root(".", ".")
     if shares:
@@ -352,4 +358,5 @@ def plan_last_stage(order: InitOrder, sync_fd: int, listener_state: str) -> Last
         sync_fd=sync_fd, start_fd=order.start_fd, preserve_fds=order.preserve_fds, hooks=hooks, hook_input_fd=hook_input_fd,
         hook_output_fd=hook_output_fd, attributes=order.attributes, filters=order.seccomp.program,
         filter_flags=order.seccomp.flags, agent_fd=order.agent_fd, listener_state=listener_state,
+        keeps_keyring=order.keeps_keyring,
         reaper=order.spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true")

@@ -20,7 +20,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
-    from mydocker.oci.runtime_spec import Spec
+    from mydocker.oci.runtime_spec import Mount, Spec
 
 VARIABLE = "NOTIFY_SOCKET"
 _DIRECTORY, _NAME, _INSIDE = "notify", "notify.sock", "/run/notify"
@@ -36,9 +36,9 @@ def offer(spec: Spec, directory: str) -> Spec:
         return spec
     os.mkdir(f"{directory}/{_DIRECTORY}", 0o755)
     options = ["bind", "ro", "nosuid", "nodev", "noexec"]
-    mount = {"destination": _INSIDE, "type": "bind", "source": f"{directory}/{_DIRECTORY}", "options": options}
+    mount: Mount = {"destination": _INSIDE, "type": "bind", "source": f"{directory}/{_DIRECTORY}", "options": options}
     env = [*(process.get("env") or ()), f"{VARIABLE}={_INSIDE}/{_NAME}"]
-    return {  # type: ignore[return-value]
+    return {
         **spec, "process": {**process, "env": env}, "mounts": [*(spec.get("mounts") or ()), mount]}
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
 _LIMIT_BYTES = 24
-_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL, _ALL_CPUS = 1, 2, 4, 8, 16, 32, 64
+_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL, _ALL_CPUS, _OLD_KEYRING = 1, 2, 4, 8, 16, 32, 64, 128
 #: The name of our own runtime as a program of its own.
 OWN_PROGRAM = "mydocker-runtime"
 #: An annotation of the spec that asks for a small process 1 before the command (`--init`); `true` is its only meaning.
@@ -75,6 +75,8 @@ class LastStage(Record):
     attributes: Attributes = NO_ATTRIBUTES
     reaper: bool = False
     """Whether a small process 1 stays before the command (csrc/init/reap.c)."""
+    keeps_keyring: bool = False
+    """Whether the session keyring stays the caller's."""
     agent_fd: int = -1
     listener_state: str = ""
     """The socket and the message for the agent of the filter's notifications (csrc/init/listener.h)."""
@@ -102,6 +104,7 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
         | (_REAPER if last.reaper else 0)
         | (0 if process.get("execCPUAffinity") else _ALL_CPUS)
         | (_TERMINAL if process.get("terminal") else 0)
+        | (_OLD_KEYRING if last.keeps_keyring else 0)
     )
     middle = b"".join((attributes.limits, hooks, groups, last.filters))
     header = _HEADER.pack(

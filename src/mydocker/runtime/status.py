@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Literal
 
+    from mydocker.oci.runtime_spec import Spec
+
     from .state import ContainerState, StateRoot
 
     Status = Literal["created", "running", "paused", "stopped"]
@@ -48,9 +50,9 @@ def require(state: ContainerState, status: Status, *wanted: Status, action: str)
         raise Conflict(f"cannot {action} container {state.id}: container {word}")
 
 
-def run_poststart_hooks(root: StateRoot, state: ContainerState) -> None:
+def run_poststart_hooks(spec: Spec, state: ContainerState) -> None:
     """Run the poststart hooks that the container was made with. Raises what the first failure is."""
-    hooks = root.load_spec(state.id).get("hooks", {}).get("poststart")
+    hooks = spec.get("hooks", {}).get("poststart")
     if hooks:
         from .hooks import run_hooks  # cold
 

@@ -88,7 +88,7 @@ def build_process(arguments: Arguments, spec: Spec) -> Process:
         args = args[1:]
     if not args:
         raise InvalidRequest("exec: a command, or a process.json, is needed", hint="exec ID COMMAND, or exec --process FILE ID")
-    own = spec["process"]
+    own = spec.get("process") or {"args": [], "cwd": "/"}  # a container that can only be created
     process = {**own, "args": args, "terminal": arguments["tty"], "env": [*own.get("env", ()), *arguments["env"]]}
     process.pop("consoleSize", None)
     for option, field in (

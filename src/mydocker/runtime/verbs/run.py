@@ -52,7 +52,7 @@ def _start(context: Context, made: Made) -> None:
         discard(context.root, made)
         raise
     try:
-        run_poststart_hooks(context.root, made.state)
+        run_poststart_hooks(context.root.load_spec(made.state.id), made.state)
     except MydockerError:
         from .delete import delete  # cold
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Conflict, MydockerError
+from mydocker.base.errors import Conflict, InvalidRequest, MydockerError
 from mydocker.runtime.state import StateRoot
 from mydocker.runtime.status import find_status, run_poststart_hooks
 
@@ -44,6 +44,9 @@ def start(root: StateRoot, container_id: str) -> None:
     if status != "created":
         reason = "that has stopped" if status == "stopped" else "that is already running"
         raise Conflict(f"cannot start container {container_id}: a container {reason}")
+    spec = root.load_spec(container_id)
+    if "process" not in spec:
+        raise InvalidRequest(f"cannot start container {container_id}: its config.json has no process")
     fifo = root.fifo(container_id)
     # Not blocking: without a reader, which is to say without an init, it is ENXIO.
     fd = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -53,7 +56,7 @@ def start(root: StateRoot, container_id: str) -> None:
         os.close(fd)
     os.unlink(fifo)
     try:
-        run_poststart_hooks(root, state)
+        run_poststart_hooks(spec, state)
     except MydockerError:
         from .delete import delete  # cold
 
