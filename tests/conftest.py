@@ -249,6 +249,7 @@ _PROBES: dict[str, Callable[[], str]] = {
 _PROGRAMS = (
     "busybox", "nft", "ip", "docker", "dockerd", "containerd", "podman", "buildah", "crun", "runc", "skopeo", "umoci", "gcc",
     "nsenter", "iptables", "strace", "git", "mkfs.ext4", "script", "apparmor_parser", "busctl",
+    "newuidmap",
 )
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import subprocess
 import sys
 import tempfile
@@ -39,14 +40,14 @@ class Rootless:
 
     def __init__(self, directory: str) -> None:
         self.bundle = f"{directory}/bundle"
-        self._argv = find_interpreter()
-        self._env = {"XDG_RUNTIME_DIR": directory}
+        self.argv = find_interpreter()
+        self.env = {"XDG_RUNTIME_DIR": directory}
 
     def __call__(self, *words: str, code: int = 0) -> str:
         """Run one command line and check its exit code; return what it printed."""
         with tempfile.TemporaryFile("w+") as out:  # no pipe: a container that stays would hold it open
             done = subprocess.run(
-                [*self._argv, *words], user=_NOBODY, group=_NOBODY, extra_groups=[], cwd=self.bundle, env=self._env,
+                [*self.argv, *words], user=_NOBODY, group=_NOBODY, extra_groups=[], cwd=self.bundle, env=self.env,
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, check=False, timeout=60)
             out.seek(0)
             text = out.read()
@@ -99,4 +100,48 @@ def test_an_ordinary_user_enters_and_ends_a_container(rootless: Rootless) -> Non
     rootless("kill", "c", "KILL")
     until(lambda: os.waitpid(pid, os.WNOHANG)[0] == pid)
     rootless("delete", "c")
+    assert rootless("list", "-q") == ""
+
+
+#: Runs a program as nobody on a machine whose /etc/subuid and /etc/subgid give it 1000 ids: in a mount namespace of its own.
+_WITH_SUBORDINATE_IDS = """
+mount --bind "$1" /etc/subuid && mount --bind "$1" /etc/subgid && shift &&
+exec setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"
+"""
+
+
+@pytest.mark.needs("newuidmap")
+def test_an_ordinary_user_has_subordinate_ids_by_newuidmap(rootless: Rootless) -> None:
+    rootless.configure("sh", "-c", "cat /proc/self/uid_map /proc/self/gid_map; touch /made; id -u; id -G")
+    os.chmod(f"{rootless.bundle}/rootfs", 0o777)
+    with open(f"{rootless.bundle}/config.json") as stream:
+        spec = json.load(stream)
+    for kind in ("uid", "gid"):
+        spec["linux"][f"{kind}Mappings"] = [
+            {"containerID": 0, "hostID": _NOBODY, "size": 1}, {"containerID": 1, "hostID": 300000, "size": 1000}]
+    spec["process"]["user"] = {"uid": 5, "gid": 6, "additionalGids": [7]}
+    with open(f"{rootless.bundle}/config.json", "w") as stream:
+        json.dump(spec, stream)
+    ids = f"{os.path.dirname(rootless.bundle)}/ids"
+    with open(ids, "w") as stream:
+        stream.write(f"{pwd.getpwuid(_NOBODY).pw_name}:300000:1000\n")
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", _WITH_SUBORDINATE_IDS, "sh", ids, *rootless.argv, "run", "c"], cwd=rootless.bundle,
+        env={**rootless.env, "PATH": os.environ["PATH"]}, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[:4] == 2 * [["0", str(_NOBODY), "1"], ["1", "300000", "1000"]] and lines[4:] == [["5"], ["6", "7"]], done
+    made = os.stat(f"{rootless.bundle}/rootfs/made")
+    assert (made.st_uid, made.st_gid) == (300004, 300005)
+
+
+@pytest.mark.needs("newuidmap")
+def test_ids_that_are_nobodys_to_give_are_refused_by_field(rootless: Rootless) -> None:
+    rootless.configure("true")
+    with open(f"{rootless.bundle}/config.json") as stream:
+        spec = json.load(stream)
+    spec["linux"]["uidMappings"].append({"containerID": 1, "hostID": 1, "size": 10})
+    with open(f"{rootless.bundle}/config.json", "w") as stream:
+        json.dump(spec, stream)
+    assert "linux.uidMappings: newuidmap: exit status 1" in rootless("run", "c", code=1)
     assert rootless("list", "-q") == ""

@@ -186,6 +186,26 @@ def test_idmap_takes_the_containers_own_mappings(mapped: Runtime) -> None:
     assert os.stat(f"{mapped.directory}/source/new").st_uid == 0
 
 
+@pytest.mark.needs("idmap")
+def test_idmap_takes_mappings_of_its_own_as_crun_has_them(mapped: Runtime) -> None:
+    os.mkdir(f"{mapped.directory}/source")
+    os.chown(f"{mapped.directory}/source", 7, 8)
+    bind = {"destination": "/mnt", "type": "bind", "source": f"{mapped.directory}/source"}
+    for option, seen in (("idmap=uids=0-100000-3#7-100003-1;gids=@8-1-1", "3:1"), ("idmap=uids=@7-2-1;gids=8-100009-1", "2:9")):
+        mounts = mounts_and(mapped, {**bind, "options": ["bind", option]})
+        assert run(mapped, "stat -c %u:%g /mnt", linux=in_userns(), mounts=mounts) == f"{seen}\n"
+
+
+@pytest.mark.parametrize(("option", "text"), [
+    ("idmap=uids=0-1;gids=0-1-1", "'0-1' is no range FIRST-HOST-SIZE"), ("idmap=users=0-1-1", "'users' is neither uids nor gids"),
+    ("idmap=uids=0-1-1", "both uids and gids are needed"), ("ridmap=uids=@0-1-1;gids=0-1-1", "not in one of the container's own"),
+])
+def test_mappings_of_a_mount_that_are_none_are_refused_by_field(runtime: Runtime, option: str, text: str) -> None:
+    bind = {"destination": "/mnt", "type": "bind", "source": "/tmp", "options": ["bind", option]}
+    said = refuse(runtime, mounts=mounts_and(runtime, bind))
+    assert "mounts[7].options: " in said and text in said
+
+
 def test_recursive_options_hold_for_what_is_mounted_below(runtime: Runtime) -> None:
     os.makedirs(f"{runtime.directory}/source/below")
     source = f"{runtime.directory}/source"

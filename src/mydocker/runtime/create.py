@@ -179,8 +179,8 @@ def describe_surroundings(namespaces: NamespacePlan, cgroup: Cgroup, bundle: str
 
 def wants_mapping(mount: Mount) -> bool:
     """Tell whether a mount's ids are to be mapped."""
-    options = mount.get("options") or ()
-    return bool(mount.get("uidMappings") or mount.get("gidMappings") or "idmap" in options or "ridmap" in options)
+    return bool(mount.get("uidMappings") or mount.get("gidMappings") or any(
+        option.partition("=")[0] in ("idmap", "ridmap") for option in mount.get("options") or ()))
 
 
 def needs_attributes(spec: Spec) -> bool:

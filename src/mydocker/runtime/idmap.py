@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mydocker.oci.runtime_spec import IdMapping, Spec
+    from mydocker.oci.runtime_spec import IdMapping, Linux, Spec
 
 _CAP_SETGID, _CAP_SETUID = 6, 7
 _HELPER_DIRECTORIES = ("/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/sbin")
@@ -46,6 +46,37 @@ def map_id(container_id: int, mappings: Sequence[IdMapping]) -> int | None:
         if 0 <= container_id - item["containerID"] < item["size"]:
             return item["hostID"] + container_id - item["containerID"]
     return None
+
+
+def parse_mount_mappings(option: str, linux: Linux, field: str) -> tuple[list[IdMapping], list[IdMapping]]:
+    """Return the mappings of crun's mount option `idmap=uids=0-1000-10#10-2000-5;gids=@0-0-10`.
+
+    A range is FIRST-HOST-SIZE: FIRST is the id on the file system. Behind an `@` HOST is an id of the container's.
+    Raises InvalidRequest.
+    """
+    found: dict[str, list[IdMapping]] = {"uids": [], "gids": []}
+    for part in option.partition("=")[2].split(";"):
+        kind, _, ranges = part.partition("=")
+        if kind not in found:
+            raise InvalidRequest(f"{field}: {option!r}: {kind!r} is neither uids nor gids")
+        own = (linux.get("uidMappings") if kind == "uids" else linux.get("gidMappings")) or ()
+        found[kind] += [_parse_range(text, own, f"{field}: {option!r}") for text in ranges.split("#")]
+    if not (found["uids"] and found["gids"]):
+        raise InvalidRequest(f"{field}: {option!r}: both uids and gids are needed")
+    return found["uids"], found["gids"]
+
+
+def _parse_range(text: str, own: Sequence[IdMapping], what: str) -> IdMapping:
+    words = text.removeprefix("@").split("-")
+    if len(words) != 3 or not all(word.isascii() and word.isdigit() and len(word) < 11 for word in words):
+        raise InvalidRequest(f"{what}: {text!r} is no range FIRST-HOST-SIZE")
+    first, host, size = map(int, words)
+    if text.startswith("@"):
+        mapped = map_id(host, own)
+        if mapped is None or map_id(host + size - 1, own) != mapped + size - 1:
+            raise InvalidRequest(f"{what}: {text!r} is not in one of the container's own ranges")
+        host = mapped
+    return {"containerID": first, "hostID": host, "size": size}
 
 
 def with_own_mappings(spec: Spec) -> Spec:

@@ -95,6 +95,8 @@ def parse_mount_options(options: list[str] | tuple[str, ...]) -> MountOptions:
             rset, rclear = (rset & ~off) | on, (rclear & ~on) | off
         elif word in _OTHERS:
             seen.add(word)
+        elif word.startswith(("idmap=", "ridmap=")):  # with mappings of its own: idmap.py parse_mount_mappings
+            seen.add(word.partition("=")[0])
         elif word not in _WITHOUT_EFFECT:
             data += split_data(word)
     return MountOptions(

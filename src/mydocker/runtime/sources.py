@@ -16,7 +16,7 @@ from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 
 from .devices import MakeDevices, Node, plan_node
-from .idmap import map_id, open_mapped_userns
+from .idmap import map_id, open_mapped_userns, parse_mount_mappings
 from .mounts import BindMount, Operation, map_mount, open_source
 from .rootfs import open_filesystem
 
@@ -60,8 +60,11 @@ def find_mappings(mount: Mount, spec: Spec, field: str) -> tuple[list[IdMapping]
     uids, gids = mount.get("uidMappings") or [], mount.get("gidMappings") or []
     options = mount.get("options") or ()
     if not uids and not gids:
-        if "idmap" not in options and "ridmap" not in options:
+        words = [word for word in options if word.partition("=")[0] in ("idmap", "ridmap")]
+        if not words:
             return None
+        if "=" in words[-1]:
+            return parse_mount_mappings(words[-1], spec.get("linux", {}), f"{field}.options")
         linux = spec.get("linux", {})
         uids, gids = linux.get("uidMappings") or [], linux.get("gidMappings") or []
         joins = any(item.get("type") == "user" and item.get("path") for item in linux.get("namespaces") or ())
