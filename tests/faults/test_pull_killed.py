@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from harness import Mydocker
+from harness import Mydocker, until
 from image_rig import member, tar
 from registry_rig import Answer, Answering, Asked, new_image, random_bytes, serve_image
 
@@ -88,6 +88,119 @@ def test_killed_at_twenty_random_moments(mydocker: Mydocker, server: Answering) 
         check(mydocker)
         if number % 10 == 9:
             finish(mydocker, name, before)
+
+
+BIG = tar(member("big", random_bytes(4_000_000)))
+HALF = 2_500_000
+
+
+class Cutting:
+    """Answers of a server with an image of one layer that stalls after HALF of it, once; it knows ranges afterwards."""
+
+    def __init__(self) -> None:
+        self.manifest, self.blobs = new_image(BIG)
+        self.digest = self.manifest["layers"][0]["digest"]
+        self.is_slow = True
+        self.ranges: list[str] = []
+
+    def __call__(self, asked: Asked) -> Answer | None:
+        if not asked.path.endswith(self.digest):
+            return None
+        data, wanted = self.blobs[1], asked.headers.get("Range", "")
+        self.ranges.append(wanted)
+        if self.is_slow:
+            return 200, {"Content-Length": str(len(data)), "X-Stall": "10"}, data[:HALF]
+        if not wanted:
+            return 200, {}, data
+        start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        return 206, {"Content-Range": f"bytes {start}-{len(data) - 1}/{len(data)}"}, data[start:]
+
+
+def partials(mydocker: Mydocker) -> list[str]:
+    try:
+        return os.listdir(f"{mydocker.root}/image/partial")
+    except FileNotFoundError:
+        return []
+
+
+def kill_half_way(mydocker: Mydocker, cutting: Cutting, name: str) -> str:
+    """Kill a pull in the middle of a layer; returns the path of what is left of it."""
+    path = f"{mydocker.root}/image/partial/{cutting.digest[7:]}"
+    with subprocess.Popen(
+        [*mydocker.argv, "pull", name], env=mydocker.environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        # The last chunk may still be on its way through the process.
+        until(lambda: os.path.exists(path) and os.stat(path).st_size > HALF - (512 << 10), what="for half of the layer")
+        process.kill()
+    cutting.is_slow = False
+    return path
+
+
+def test_next_pull_goes_on_where_a_killed_one_was(mydocker: Mydocker) -> None:
+    cutting, before = Cutting(), names(mydocker)
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as server:
+        name = f"{server.host}/image:1"
+        size = os.stat(kill_half_way(mydocker, cutting, name)).st_size
+        check(mydocker)
+        finish(mydocker, name, before)
+        assert cutting.ranges == ["", f"bytes={size}-"]
+    assert partials(mydocker) == []
+
+
+def test_what_is_left_of_a_pull_is_not_believed(mydocker: Mydocker) -> None:
+    cutting, before = Cutting(), names(mydocker)
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as server:
+        name = f"{server.host}/image:1"
+        with open(kill_half_way(mydocker, cutting, name), "r+b") as file:
+            file.seek(1_000_000)
+            file.write(bytes(4096))  # as after a power cut
+        finish(mydocker, name, before)
+        assert len(cutting.ranges) == 3 and cutting.ranges[2] == ""
+    assert partials(mydocker) == []
+
+
+def test_what_is_left_of_a_pull_and_whole_needs_no_download(mydocker: Mydocker) -> None:
+    cutting, before = Cutting(), names(mydocker)
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as server:
+        name = f"{server.host}/image:1"
+        with open(kill_half_way(mydocker, cutting, name), "wb") as file:
+            file.write(cutting.blobs[1])
+        finish(mydocker, name, before)
+        assert cutting.ranges == [""]
+    assert partials(mydocker) == []
+
+
+def test_what_nobody_goes_on_with_is_swept(mydocker: Mydocker, server: Answering) -> None:
+    cutting = Cutting()
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as other:
+        path = kill_half_way(mydocker, cutting, f"{other.host}/image:1")
+    mydocker("pull", f"{server.host}/image:1")
+    assert os.path.exists(path)  # it may still be gone on with
+    os.utime(path, (time.time() - 4000,) * 2)
+    mydocker("pull", f"{server.host}/image:2")
+    assert not os.path.exists(path)
+    with open(path, "wb") as file:
+        file.write(b"x")
+    mydocker("gc")
+    assert partials(mydocker) == []
+
+
+def test_blob_killed_between_its_two_names_is_never_written_again(mydocker: Mydocker) -> None:
+    cutting, before = Cutting(), names(mydocker)
+    cutting.is_slow = False
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as server:
+        name = f"{server.host}/image:1"
+        mydocker("pull", name)
+        hexadecimal = cutting.digest[7:]
+        os.makedirs(f"{mydocker.root}/image/partial", exist_ok=True)
+        kept = f"{mydocker.root}/kept"
+        os.link(f"{mydocker.root}/image/blobs/sha256/{hexadecimal}", kept)
+        mydocker("rmi", name)
+        os.link(kept, f"{mydocker.root}/image/partial/{hexadecimal}")
+        os.truncate(kept, HALF)
+        finish(mydocker, name, before)
+        assert os.stat(kept).st_size == HALF
+        os.unlink(kept)
 
 
 @pytest.mark.parametrize("has_begun", [True, False], ids=["in a layer", "before its first byte"])

@@ -5,7 +5,7 @@
 
 Every document and blob is verified by digest, and bounded, before it means anything. A layer is downloaded,
 inflated, hashed and unpacked at the same time, by three threads. Killed anywhere, a pull leaves nothing with a
-name but whole layers, which the next pull takes or any removal sweeps.
+name but whole layers and the beginnings of blobs (storage/partials.py): the next pull takes both, or they are swept.
 """
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ from mydocker.base.record import Record
 from mydocker.base.trace import point
 from mydocker.oci import image_spec, media_types, platform
 from mydocker.oci.digest import chain_ids, digest_of
+from mydocker.registry.client import Busy
 from mydocker.registry.transfer import BlobReader
-from mydocker.storage import blobs, layers
+from mydocker.registry.transport import Unreachable
+from mydocker.storage import blobs, layers, partials
 from mydocker.storage.ingest import Ingested, ingest, read_file
 from mydocker.storage.pipeline import ChunkQueue
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from mydocker.oci.image_spec import Descriptor, Manifest, Platform
     from mydocker.oci.reference import Reference
     from mydocker.registry.client import Document, Repository
+    from mydocker.storage.blobs import NewBlob
 
     from .progress import Progress
 
@@ -94,6 +97,11 @@ def pull(
             # An rmi removed what we had counted on: take it from the registry again.
             if attempt == _ATTEMPTS - 1:
                 raise
+        except (Busy, Unreachable):
+            raise  # what has come is good for another try
+        except Exception:
+            partials.sweep(layout)  # the disk is full, or something is wrong with the image: nobody goes on with it
+            raise
     return PulledImage(
         reference=reference.familiar, canonical=reference.canonical, digest=image.digest, id=digest_of(image.config),
         manifest_digest=image.manifest.digest, is_new=is_new,
@@ -263,6 +271,7 @@ class _Intake:
         self._lock = threading.Lock()
         self._is_stopped = False
         self._feeds: list[_Feed] = []
+        self._begun: dict[str, partials.PartialBlob] = {}  # by digest: what a pull before had, until its turn comes
 
     def take(self, reference: Reference, image: RemoteImage) -> bool:
         """Take in what is missing and publish; tells whether anything changed. Raises Vanished and what pull raises."""
@@ -276,6 +285,7 @@ class _Intake:
         )
         with Staging(self._layout) as staging:
             jobs = self._plan_jobs(image, staging)
+            partials.sweep(self._layout, older_than_s=partials.STALE_S)
             todo = [job for job in jobs if job.needs_blob or job.needs_layer]
             self._progress.begin(reference.familiar, [job.transfer for job in jobs])
             try:
@@ -303,6 +313,10 @@ class _Intake:
             transfer = Transfer(digest, layer.descriptor["size"])
             if has_layer and has_blob:
                 transfer.state = KEPT
+            # Locked now, so that no sweep takes it while it waits for its turn.
+            begun = None if has_blob else partials.find(self._layout, digest, layer.descriptor["size"])
+            if begun is not None:
+                self._begun[digest] = begun
             jobs.append(_Job(layer=layer, needs_blob=not has_blob, needs_layer=not has_layer, transfer=transfer))
         return jobs
 
@@ -339,6 +353,9 @@ class _Intake:
         with self._lock:
             self._is_stopped = True
             feeds = list(self._feeds)
+            for blob in self._begun.values():
+                blob.close()  # its turn will not come
+            self._begun.clear()
         for feed in feeds:
             feed.stop()
 
@@ -349,33 +366,61 @@ class _Intake:
         if not job.needs_blob and blobs.is_there(self._layout, digest):
             ingested = self._unpack_stored(job)
         else:
-            feed = _Feed(BlobReader(self._repositories, digest, job.layer.descriptor["size"]), job.transfer)
-            with self._lock:
-                self._feeds.append(feed)
-                if self._is_stopped:
-                    feed.stop()  # it came too late to be stopped with the others
-            try:
-                ingested = self._ingest(job, feed.read)
-            finally:
-                feed.close()
+            ingested = self._download(job)
         job.transfer.state = DONE
         self._progress.note(job.transfer)
         point("layer pulled")
         return ingested
 
+    def _download(self, job: _Job) -> Ingested:
+        """Download a layer, going on with what a pull before had of it; again as a whole when that was damaged."""
+        digest, size = job.layer.descriptor["digest"], job.layer.descriptor["size"]
+        with self._lock:
+            begun = self._begun.pop(digest, None)
+        if begun is not None:
+            try:
+                return self._download_into(job, begun)
+            except Corrupt as error:
+                log.debug("pull", layer=digest, why=error.message)
+        return self._download_into(job, partials.make(self._layout, digest, size) if job.needs_blob else None)
+
+    def _download_into(self, job: _Job, blob: NewBlob | None) -> Ingested:
+        descriptor = job.layer.descriptor
+        position = blob.kept_bytes if isinstance(blob, partials.PartialBlob) else 0
+        reader = BlobReader(self._repositories, descriptor["digest"], descriptor["size"], position=position)
+        feed = _Feed(reader, job.transfer)
+        with self._lock:
+            self._feeds.append(feed)
+            if self._is_stopped:
+                feed.stop()  # it came too late to be stopped with the others
+        try:
+            read = blob.read_on(feed.read) if isinstance(blob, partials.PartialBlob) else feed.read
+            return self._ingest(job, read, blob)
+        except (Busy, Unreachable):
+            if blob is not None:
+                blob.close()  # what has come is good
+            raise
+        except BaseException:
+            if blob is not None:
+                blob.discard()
+            raise
+        finally:
+            feed.close()
+
     def _unpack_stored(self, job: _Job) -> Ingested:
         """Unpack a layer whose blob is there already: nothing is downloaded."""
         fd = os.open(blobs.path(self._layout, job.layer.descriptor["digest"]), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return self._ingest(job, read_file(fd))
+            return self._ingest(job, read_file(fd), None)
         finally:
             os.close(fd)
 
-    def _ingest(self, job: _Job, read: Callable[[], bytes]) -> Ingested:
+    def _ingest(self, job: _Job, read: Callable[[], bytes], blob: NewBlob | None) -> Ingested:
         digest = job.layer.descriptor["digest"]
         try:
             return ingest(
-                self._layout, read, keep_blob=job.needs_blob, unpack=job.needs_layer, digest=digest, diff_id=job.layer.diff_id)
+                self._layout, read, keep_blob=False, into=blob, unpack=job.needs_layer, digest=digest,
+                diff_id=job.layer.diff_id)
         except Corrupt as error:
             if digest in error.message:
                 raise

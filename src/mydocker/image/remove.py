@@ -12,7 +12,7 @@ from mydocker.base.errors import Conflict, Corrupt, NotFound
 from mydocker.base.record import Record
 from mydocker.base.trace import point
 from mydocker.oci.reference import parse
-from mydocker.storage import blobs, layers, mountpoints, refs, trash
+from mydocker.storage import blobs, layers, mountpoints, partials, refs, trash
 
 from . import hostimage, index
 
@@ -160,6 +160,7 @@ def collect(layout: Layout) -> int:
 
     if os.path.isdir(blobs.directory(layout)):
         index.update(layout, lambda manifests: refs.mark_needed(layout, manifests), then=sweep)
+    freed += partials.sweep(layout)
     layers.sweep(layout)
     trash.sweep(layout)
     return freed

@@ -29,14 +29,14 @@ _BINARY = {"Content-Type": "application/octet-stream"}
 class BlobReader:
     """The bytes of one blob, from the first repository that has it; exactly `size` of them, or an error.
 
-    A connection that breaks off is made again from where it was. The digest is the reader's to verify. One
-    thread reads; `network_s` is the time it spent waiting for bytes.
+    A connection that breaks off is made again from where it was; `position` bytes the reader has already. The digest is
+    the reader's to verify. One thread reads; `network_s` is the time it spent waiting for bytes.
     """
 
-    def __init__(self, repositories: Sequence[Repository], digest: str, size: int) -> None:
+    def __init__(self, repositories: Sequence[Repository], digest: str, size: int, *, position: int = 0) -> None:
         self.digest = digest
         self.size = size
-        self.position = 0
+        self.position = position
         self.network_s = 0.0
         self._repositories = list(repositories)
         self._response: Response | None = None
@@ -57,6 +57,8 @@ class BlobReader:
                 raise Unreachable(f"read blob {self.digest}: stopped", is_final=True)
             try:
                 if self._response is None:
+                    if self.position == self.size > 0:
+                        return b""  # nothing is left to ask for
                     self._response = self._open()
                 data = self._response.read(CHUNK_BYTES)
                 if self.position + len(data) > self.size:

@@ -7,7 +7,8 @@
       blobs/sha256/<hex>       manifests, configs, layers as they came
 
 Owns making, linking and removing them. A new blob has no name (O_TMPFILE) until it is whole, so a
-crash leaves nothing; it gets its name while the image index is locked (see `link`), so that removal,
+crash leaves nothing (a pull's has one in partial/: storage/partials.py); it gets its name while the
+image index is locked (see `link`), so that removal,
 which holds the same lock, never takes one that is about to be used. Readers need no lock.
 """
 from __future__ import annotations
@@ -117,6 +118,10 @@ class NewBlob:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+    def discard(self) -> None:
+        """Forget what was written."""
+        self.close()
 
 
 def new_document(layout: Layout, data: bytes) -> NewBlob:

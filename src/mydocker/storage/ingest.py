@@ -56,13 +56,14 @@ def ingest(
     digest: str = "",
     diff_id: str = "",
     limits: Limits | None = None,
+    into: NewBlob | None = None,
 ) -> Ingested:
     """Take in a layer from `read`, which returns the next stored bytes, b"" at their end.
 
-    `digest` and `diff_id` are what it must have, if known. Raises Corrupt and what unpacking raises;
-    nothing is left then.
+    `digest` and `diff_id` are what it must have, if known; `into` is a blob of the caller's to be written, in place of a new
+    one. Raises Corrupt and what unpacking raises; nothing is left then but `into`.
     """
-    blob = NewBlob(layout) if keep_blob else None
+    blob = into or (NewBlob(layout) if keep_blob else None)
     layer = None
     try:
         layer = NewLayer(layout) if unpack else None
@@ -84,7 +85,7 @@ def ingest(
         if blob is not None:
             blob.digest = found_digest
     except BaseException:
-        if blob is not None:
+        if blob is not None and into is None:
             blob.close()
         if layer is not None:
             layer.discard()
