@@ -162,3 +162,71 @@ def test_a_container_is_on_the_default_network_unless_told_otherwise(mydocker: M
     assert mydocker("run", "--rm", "--network", "none", busybox, "ls", "/sys/class/net").out == "lo\n"
     mydocker("create", "--name", "c", busybox, "ls", "/sys/class/net")
     assert "c" in [member["Name"] for member in inspect(mydocker, "bridge")["Containers"].values()]
+
+
+def test_inspect_says_in_dockers_words_where_a_container_is(mydocker: Mydocker, engine: Engine, busybox: str) -> None:
+    engine.networks.create("net", subnet="10.214.3.0/24", ipv6=True)
+    mydocker("run", "-d", "--name", "c", "--network", "name=net,ip=10.214.3.9,alias=web", "--network", "bridge", busybox, "sleep", "1000")
+    assert mydocker(
+        "inspect", "-f", "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.Networks.net.Gateway}} "
+        "{{range $name, $at := .NetworkSettings.Networks}}{{$name}}={{$at.IPAddress}}/{{$at.IPPrefixLen}} {{end}}", "c",
+    ).out == f"10.214.3.9 10.214.3.1 bridge={addresses(mydocker, 'c')['eth1']} net=10.214.3.9/24 \n"
+    (endpoint, other) = engine.containers.get("c").endpoints
+    assert (endpoint.ip, endpoint.aliases, other.network) == ("10.214.3.9", ("web",), "bridge")
+    settings = mydocker.inspect("c")["NetworkSettings"]
+    assert settings["GlobalIPv6Address"] == settings["Networks"]["net"]["GlobalIPv6Address"] == endpoint.ip6 != ""
+    mydocker("stop", "-t", "0", "c")
+    settings = mydocker.inspect("c")["NetworkSettings"]
+    assert (settings["IPAddress"], sorted(settings["Networks"])) == ("", ["bridge", "net"])
+    mydocker("run", "-d", "--name", "h", "--network", "host", busybox, "sleep", "1000")
+    assert [*mydocker.inspect("h")["NetworkSettings"]["Networks"]] == ["host"]
+
+
+@pytest.mark.parametrize("words", [
+    ["--ip", "10.214.4.255"], ["--ip", "10.214.4.0"], ["--ip", "10.214.4.1"], ["--ip", "10.214.5.9"],
+    ["--ip6", "fd00:214::1"], ["--ip6", "fd00:214::"], ["--ip6", "fd00:215::9"],
+], ids=" ".join)
+def test_an_address_that_is_none_for_a_container_is_refused(
+    mydocker: Mydocker, engine: Engine, busybox: str, words: list[str]
+) -> None:
+    engine.networks.create("net", subnet=["10.214.4.0/24", "fd00:214::/64"])
+    line = mydocker("run", "--network", "net", *words, busybox, "true", code=125).one_error_line()
+    assert f"{words[0][2:]} {words[1]} is no address for a container on network net" in line
+    assert mydocker.rows() == {}
+
+
+def test_a_fixed_ipv6_address_is_one_containers_alone(mydocker: Mydocker, engine: Engine, busybox: str) -> None:
+    # So small that IPv4 addresses share them: each IPv6 address has to be claimed by itself.
+    engine.networks.create("net", subnet=["10.214.6.0/24", "fd00:216::/126"])
+    run = ("run", "-d", "--network", "net")
+    mydocker(*run, "--name", "a", "--ip6", "fd00:216::2", busybox, "sleep", "1000")
+    line = mydocker(*run, "--ip6", "fd00:216::2", busybox, "true", code=125).one_error_line()
+    assert "address fd00:216::2 of network net is in use" in line
+    mydocker(*run, "--name", "b", busybox, "sleep", "1000")
+    assert engine.containers.get("b").endpoints[0].ip6 == "fd00:216::3"
+    assert "no free address left" in mydocker(*run, busybox, "true", code=125).one_error_line()
+    mydocker("rm", "-f", "a")
+    mydocker(*run, "--name", "c", "--ip6", "fd00:216::2", busybox, "sleep", "1000")
+    engine.networks.create("four", subnet="10.214.7.0/24")
+    assert "network four has no IPv6" in mydocker(
+        "run", "--network", "four", "--ip6", "fd00:216::2", busybox, "true", code=125).one_error_line()
+
+
+def test_ipv6_goes_out_by_the_first_network_that_has_it(mydocker: Mydocker, engine: Engine, busybox: str) -> None:
+    engine.networks.create("four", subnet="10.214.8.0/24")
+    six = engine.networks.create("six", subnet=["10.214.10.0/24", "fd00:218::/64"])
+    late = engine.networks.create("late", subnet=["10.214.11.0/24", "fd00:219::/64"])
+
+    def default_routes() -> list[str]:
+        lines = [mydocker("exec", "c", "ip", family, "route", "show", "default").out for family in ("-4", "-6")]
+        return [line.split()[2] if line else "" for line in lines]
+
+    mydocker("run", "-d", "--name", "c", "--network", "four", "--network", "six", busybox, "sleep", "1000")
+    assert default_routes() == ["10.214.8.1", "fd00:218::1"]
+    mydocker("network", "connect", "late", "c")
+    mydocker("network", "disconnect", "six", "c")
+    assert default_routes() == ["10.214.8.1", "fd00:219::1"]
+    mydocker("network", "disconnect", "late", "c")
+    mydocker("network", "connect", six.id, "c")
+    assert default_routes() == ["10.214.8.1", "fd00:218::1"]
+    assert late.ipv6 is not None

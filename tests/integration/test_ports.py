@@ -180,6 +180,14 @@ def test_ranges_random_ports_and_exposed_ones(mydocker: Mydocker, busybox: str) 
     assert mydocker.inspect("a")["ports"]["7/tcp"] is None
 
 
+def test_dockers_long_form_says_the_same(mydocker: Mydocker, busybox: str) -> None:
+    port = free_port()
+    mydocker("run", "-d", "--name", "a", "-p", f"published={port},target=80", "-p", "target=53,protocol=udp,mode=host", busybox,
+             "sleep", "1000")
+    lines = mydocker("port", "a").out.splitlines()
+    assert lines[1] == f"80/tcp -> 127.0.0.1:{port}" and lines[0].startswith("53/udp -> 127.0.0.1:")
+
+
 def test_many_ports_of_one_container(mydocker: Mydocker, busybox: str) -> None:
     first = 40000
     options = ["-p", f"127.0.0.9:{first}-{first + 1499}:{first}-{first + 1499}"]
@@ -194,7 +202,8 @@ def test_many_ports_of_one_container(mydocker: Mydocker, busybox: str) -> None:
 
 @pytest.mark.parametrize("words", [
     ["-p", "0:80"], ["-p", "80:99999"], ["-p", "8080:80/icmp"], ["-p", "nonsense"], ["-p", "1-2:80-85"], ["-p", "::1:80:80"],
-    ["-p", "example.org:80:80"], ["-p", ""], ["-p", "203.0.113.77:80:80"], ["--network", "none", "-p", "80"],
+    ["-p", "example.org:80:80"], ["-p", ""], ["-p", "published=80"], ["-p", "target=80,target=81"],
+    ["-p", "target=80,mode=x"], ["-p", "203.0.113.77:80:80"], ["--network", "none", "-p", "80"],
     ["--network", "host", "-p", "80"], ["--expose", "x"], ["-p", "90-80"],
 ], ids=" ".join)
 def test_what_is_no_port_is_refused_in_one_line(mydocker: Mydocker, busybox: str, words: list[str]) -> None:

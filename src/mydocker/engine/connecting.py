@@ -10,7 +10,7 @@ import os
 
 from mydocker.base import log, trace
 from mydocker.base.errors import Conflict, Unavailable
-from mydocker.linux.netlink import Route
+from mydocker.linux.netlink import AF_INET, AF_INET6, Route
 from mydocker.network import bridge, firewall
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
 from mydocker.network.store import NetworkStore
@@ -85,7 +85,8 @@ def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[
                 network = load_network(store, request.network)
                 endpoints.append(plug(
                     route, network, request, namespace_fd, f"eth{number}", f"{record.id}{number}",
-                    is_default_route=not any(endpoint.gateway and not endpoint.internal for endpoint in endpoints)))
+                    routes=[family for family in (AF_INET, AF_INET6)
+                            if not any(endpoint.way_out(family) for endpoint in endpoints)]))
                 log.debug("connected", container=record.id, network=network.name, ip=endpoints[-1].ip)
                 guard(layout, network)
     finally:
@@ -96,14 +97,14 @@ def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[
 
 def plug(
     route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
-    is_default_route: bool,
+    routes: Iterable[int],
 ) -> Endpoint:
     """Put a namespace on a network of any driver; see network/bridge.py plug."""
     if network.driver == BRIDGE:
-        return bridge.plug(route, network, request, namespace_fd, interface, seed, is_default_route=is_default_route)
+        return bridge.plug(route, network, request, namespace_fd, interface, seed, routes=routes)
     from mydocker.network import virtual  # cold
 
-    return virtual.plug(route, network, request, namespace_fd, interface, seed, is_default_route=is_default_route)
+    return virtual.plug(route, network, request, namespace_fd, interface, seed, routes=routes)
 
 
 def guard(layout: Layout, network: Network) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO, Unpack
 
     from mydocker.monitor.logs import LogLine
+    from mydocker.network.model import Endpoint
 
     from .creating import Creator
     from .execs import ExecOptions, ExecResult
@@ -245,6 +246,15 @@ class Container:
         from .publishing import bindings_of  # cold: most containers publish nothing
 
         return bindings_of(self._record)
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Where it is on its networks (`ip`, `ip6`, `mac`, `gateway` ...) while it lives."""
+        if self._record.status not in ALIVE:
+            return []
+        from .networks import endpoints_of  # cold
+
+        return endpoints_of(self._record)
 
     @property
     def exit_code(self) -> int | None:

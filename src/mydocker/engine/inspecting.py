@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 
 def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
-    """Return the document: the seed's keys, then `state`, `config`, `resources`, `paths`, `spec`."""
+    """Return the document: the seed's keys, then `state`, `NetworkSettings`, `config`, `resources`, `paths`, `spec`."""
+    from .network_settings import network_settings  # cold
+
     directory = store.layout.container(record.id)
     document = record.to_document()
     seed = {key: document[key] for key in ("id", "name", "pid", "command", "createTime", "status")}
+    ports = _ports(record)
     return {
         **seed,
         "image": record.image, "imageId": record.image_id,
@@ -28,8 +31,9 @@ def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
             "oomKilled": record.oom_killed, "error": record.error, "createdAt": format_rfc3339(record.created_ns),
             "startedAt": _time(record.started_ns), "finishedAt": _time(record.finished_ns),
         },
-        "ports": _ports(record),
+        "ports": ports,
         "resources": _resources(record),
+        "NetworkSettings": network_settings(record, ports),
         "config": record.config,
         "paths": {
             "directory": directory, "log": f"{directory}/{paths.LOG}", "upper": f"{directory}/{paths.UPPER}",

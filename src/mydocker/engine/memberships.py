@@ -11,7 +11,7 @@ import os
 
 from mydocker.base.errors import Conflict, RuntimeFailed
 from mydocker.linux import netlink
-from mydocker.linux.netlink import Route
+from mydocker.linux.netlink import AF_INET, AF_INET6, Route
 from mydocker.linux.process import open_pidfd, wait_pidfd
 from mydocker.network.model import Network
 
@@ -57,10 +57,9 @@ def _plug(store: Store, record: ContainerRecord, network: Network, request: Endp
         with Route() as route, Route.inside(namespace_fd) as inside:
             # The container may have made devices of its own, and a name in use would look like an address in use.
             interface = _free_name({link.name for link in inside.links()})
-            has_default = any(not entry.packed for entry in inside.routes())
             return plug(
                 route, network, request, namespace_fd, interface, f"{record.id}{interface[3:]}",
-                is_default_route=not has_default)
+                routes=_families_without_default(inside))
     finally:
         os.close(namespace_fd)
 
@@ -98,8 +97,8 @@ def _unplug(record: ContainerRecord, gone: list[Endpoint], remaining: list[Endpo
         with Route.inside(namespace_fd) as inside:
             for endpoint in gone:
                 _remove_device(inside, endpoint)
-            if not any(not entry.packed for entry in inside.routes()):
-                _restore_default_route(inside, remaining)
+            for family in _families_without_default(inside):
+                _restore_default_route(inside, remaining, family)
     finally:
         os.close(namespace_fd)
 
@@ -118,13 +117,17 @@ def _remove_device(inside: Route, endpoint: Endpoint) -> None:
                 raise RuntimeFailed(error.args[1]) from error
 
 
-def _restore_default_route(inside: Route, remaining: list[Endpoint]) -> None:
+def _families_without_default(inside: Route) -> list[int]:
+    found = {entry.family for entry in inside.routes() if not entry.packed}
+    return [family for family in (AF_INET, AF_INET6) if family not in found]
+
+
+def _restore_default_route(inside: Route, remaining: list[Endpoint], family: int) -> None:
     """Give a container that lost its way out another one: the first network that has one."""
     for endpoint in remaining:
-        if endpoint.gateway and not endpoint.internal:
+        if gateway := endpoint.way_out(family):
             index = inside.index_of(endpoint.interface)
-            gateways = [gateway for gateway in (endpoint.gateway, endpoint.gateway6) if gateway]
-            inside.request(*(netlink.add_default_route(netlink.parse_address(gateway), index) for gateway in gateways))
+            inside.request(netlink.add_default_route(netlink.parse_address(gateway), index))
             return
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
 from mydocker.linux.netlink import format_address, parse_address
-from mydocker.network.ipam import overlap
+from mydocker.network.ipam import overlap, special_addresses
 from mydocker.network.model import BRIDGE, DRIVERS, MACVLAN, Subnet, parse_subnet
 
 from .request import flag, judge_labels, judge_name, text_line, words
@@ -103,8 +103,8 @@ def judge_subnets(options: Mapping[str, Any]) -> tuple[Subnet, ...]:
         except OSError:
             raise InvalidRequest(f"gateway {text!r} is not an address") from None
         subnet = _subnet_of(subnets, packed, f"gateway {text}")
-        if packed == subnet.packed and subnet.prefix < subnet.bits - 1:
-            raise InvalidRequest(f"gateway {text} is the address of the subnet itself")
+        if packed in special_addresses(subnet):
+            raise InvalidRequest(f"gateway {text} stands for the subnet itself, or for everybody in it")
         subnets[subnet.bits] = subnet.replace(gateway=packed)
     return tuple(subnets.values())
 

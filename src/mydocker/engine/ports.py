@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 #: Which addresses a port is published on when none is named; those of IPv6 where the container has one.
 DEFAULT_ADDRESSES = ("127.0.0.1", "::1")
 ADDRESS_VARIABLE = "MYDOCKER_PUBLISH_ADDRESS"
+_LONG = ("published", "target", "protocol", "mode")
+_LONG_HINT = "published=PORT,target=PORT,protocol=tcp|udp|sctp"
 _HINT = "write [ADDRESS:][HOST_PORT[-LAST]:]PORT[-LAST][/tcp|udp|sctp]"
 
 
@@ -81,6 +83,8 @@ def _items(value: Any) -> list[str]:
 
 def parse_publish(text: str) -> list[PortRequest]:
     """Return the ports of one `-p`. Raises InvalidRequest."""
+    if "=" in text:
+        text = _shorten(text)
     address, _, rest = text_line(text, "publish").rpartition("]:")
     if address:
         host, _, inner = rest.rpartition(":")
@@ -101,6 +105,20 @@ def parse_publish(text: str) -> list[PortRequest]:
     return [
         PortRequest(port=first + step, first=low + step if host else 0, last=low + step if host else 0, **common)
         for step in range(count)]
+
+
+def _shorten(text: str) -> str:
+    """Return docker's long form (published=8080,target=80,protocol=tcp,mode=host) in the short one. Raises InvalidRequest."""
+    fields = dict.fromkeys(_LONG, "")
+    for item in text.split(","):
+        key, _, value = item.partition("=")
+        if fields.get(key) != "" or not value:
+            raise InvalidRequest(f"publish {text!r}: {item!r} is not known here", hint=f"write {_LONG_HINT}")
+        fields[key] = value
+    if fields["mode"] not in ("", "host", "ingress"):  # without a swarm both mean this machine
+        raise InvalidRequest(f"publish {text!r}: unknown mode {fields['mode']!r}", hint=f"write {_LONG_HINT}")
+    host = f"{fields['published']}:" if fields["published"] else ""
+    return f"{host}{fields['target']}{fields['protocol'] and '/'}{fields['protocol']}"
 
 
 def parse_exposed(text: str, what: str) -> list[tuple[int, str]]:

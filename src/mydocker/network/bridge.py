@@ -24,6 +24,10 @@ from mydocker.linux.netlink import AF_INET, AF_INET6, Address, Route, device_ind
 from . import ipam
 from .model import Endpoint, EndpointRequest, Network, Subnet
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
 _EXFULL = errno.EXFULL
 #: How many addresses may turn out to be taken before the network counts as full of others' devices.
 _MAX_CLAIMS = 70_000
@@ -142,24 +146,24 @@ def _write(path: str, value: bytes) -> None:
 
 def plug(
     route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
-    is_default_route: bool,
+    routes: Iterable[int],
 ) -> Endpoint:
     """Put a network namespace on a network: claim an address, make the device, configure it inside.
 
-    `seed` decides which address is tried first. Raises Conflict (a fixed address is in use), InvalidRequest (it is
-    none of the network's), Unavailable (none is left), RuntimeFailed.
+    `seed` decides which address is tried first; by the gateway go packets of the families `routes`. Raises Conflict (a fixed
+    address is in use), InvalidRequest (it is none of the network's), Unavailable (none is left), RuntimeFailed.
     """
     ensure_bridge(route, network)
-    address = claim(route, network, request, namespace_fd, interface, seed)
-    endpoint = make_endpoint(network, request, address, interface)
+    address, six = claim(route, network, request, namespace_fd, interface, seed)
+    endpoint = make_endpoint(network, request, address, six, interface)
 
     def enter() -> Route:
-        shut_to_routers(interface, has_ipv6=bool(endpoint.ip6))
+        shut_to_routers(interface, has_ipv6=bool(six))
         return Route()
 
     try:
         with netlink.call_inside(namespace_fd, enter) as inner:
-            configure(inner, endpoint, is_default_route=is_default_route and not network.internal)
+            configure(inner, endpoint, routes)
     except netlink.Refused as error:
         raise RuntimeFailed(error.args[1]) from error
     return endpoint
@@ -167,20 +171,21 @@ def plug(
 
 def claim(
     route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str
-) -> bytes:
-    """Claim an address by making the device that is named after it; return the address."""
+) -> tuple[bytes, bytes]:
+    """Claim addresses by making the device that is named after them; return them, b"" where the network has no IPv6."""
     number = last_bridge(network)
     if number and not device_index(cable_name(network, number + 1)):
         _add_bridge(route, network, number)
     tried = 0
-    for address in [fixed_address(request, network.ipv4)] if request.ip else ipam.candidates(network.ipv4, seed):
+    for address, six in addresses(network, request, seed):
         while True:
             message = netlink.new_veth(
                 ipam.host_interface(address), master=device_index(bridge_name(network, number)), peer=interface,
                 peer_ns_fd=namespace_fd, peer_mac=request.mac or ipam.mac_of(address), mtu=network.mtu)
             try:
                 route.request(message)
-                return address
+                if not six or _claim6(route, request, address, six):
+                    return address, six
             except netlink.Refused as error:
                 if error.errno == _EXFULL:
                     number += 1
@@ -188,14 +193,51 @@ def claim(
                     continue
                 if error.errno != errno.EEXIST:
                     raise RuntimeFailed(f"connect to network {network.name}: {error.args[1]}") from error
-                break
+            break
         tried += 1
         if tried >= _MAX_CLAIMS:
             break
     if request.ip:
-        raise Conflict(
-            f"address {request.ip} of network {network.name} is in use", hint="choose another, or let the engine choose")
+        raise _in_use(request.ip, network.name)
     raise Unavailable(f"network {network.name} has no free address left", hint="remove containers, or make a larger network")
+
+
+def _in_use(address: str, network: str) -> Conflict:
+    return Conflict(f"address {address} of network {network} is in use", hint="choose another, or let the engine choose")
+
+
+def _claim6(route: Route, request: EndpointRequest, address: bytes, six: bytes) -> bool:
+    """Claim an IPv6 address by a further name of the device; False, and no device any more, when another has it.
+
+    Raises Conflict when nothing else was asked for.
+    """
+    name = ipam.host_interface(address)
+    try:
+        route.request(netlink.add_alternative_name(device_index(name), ipam.host_name6(six)))
+    except netlink.Refused as error:
+        if error.errno == errno.EOPNOTSUPP:
+            return True  # before Linux 5.5; addresses that nobody fixed differ all the same
+        route.request(netlink.delete_link(name))
+        if error.errno != errno.EEXIST:
+            raise
+        if request.ip6:
+            raise _in_use(request.ip6, request.network) from error
+        return False
+    return True
+
+
+def addresses(network: Network, request: EndpointRequest, seed: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the IPv4 and IPv6 addresses that a container may get, b"" where the network has none. Raises InvalidRequest."""
+    subnet, other = network.ipv4, network.ipv6
+    fixed6 = fixed_address(request.ip6, network, other) if request.ip6 else b""
+    for address in [fixed_address(request.ip, network, subnet)] if request.ip else ipam.candidates(subnet, seed):
+        six = fixed6 or (ipam.pair_with(address, subnet, other) if other else b"")
+        if six or not other:
+            yield address, six
+        elif request.ip:
+            raise InvalidRequest(
+                f"ip {request.ip}: the IPv6 address that goes with it on network {network.name} is not for containers",
+                hint="choose an --ip6, too")
 
 
 def last_bridge(network: Network) -> int:
@@ -206,19 +248,21 @@ def last_bridge(network: Network) -> int:
     return number
 
 
-def fixed_address(request: EndpointRequest, subnet: Subnet) -> bytes:
+def fixed_address(text: str, network: Network, subnet: Subnet | None) -> bytes:
     """Return the address that was asked for. Raises InvalidRequest."""
+    if subnet is None:
+        raise InvalidRequest(f"ip6 {text}: network {network.name} has no IPv6", hint="make it with --ipv6")
     try:
-        return ipam.check_address(request.ip, subnet)
+        return ipam.check_address(text, subnet)
     except (ValueError, OSError):
         raise InvalidRequest(
-            f"ip {request.ip} is no address for a container on network {request.network} ({subnet.text})") from None
+            f"{'ip6' if ':' in text else 'ip'} {text} is no address for a container on network {network.name} ({subnet.text})",
+        ) from None
 
 
-def make_endpoint(network: Network, request: EndpointRequest, address: bytes, interface: str) -> Endpoint:
-    """Return what a container with this address is on a network."""
+def make_endpoint(network: Network, request: EndpointRequest, address: bytes, six: bytes, interface: str) -> Endpoint:
+    """Return what a container with these addresses is on a network."""
     subnet, other = network.ipv4, network.ipv6
-    six = b"" if other is None else netlink.parse_address(request.ip6) if request.ip6 else ipam.pair_with(address, subnet, other)
     return Endpoint(
         network=network.name, network_id=network.id, interface=interface, host_interface=ipam.host_interface(address),
         mac=request.mac or ipam.mac_of(address), ip=format_address(address), prefix=subnet.prefix,
@@ -227,16 +271,16 @@ def make_endpoint(network: Network, request: EndpointRequest, address: bytes, in
         aliases=request.aliases, driver=network.driver, internal=network.internal)
 
 
-def configure(inner: Route, endpoint: Endpoint, *, is_default_route: bool) -> None:
-    """Bring a container's device up, with its addresses and, where it is the way out, the default routes."""
+def configure(inner: Route, endpoint: Endpoint, routes: Iterable[int]) -> None:
+    """Bring a container's device up, with its addresses and the default routes of the families for which it is the way out."""
     index = inner.index_of(endpoint.interface)
     messages = [netlink.change_link(index, up=True), netlink.add_address(index, Address(
         family=AF_INET, packed=netlink.parse_address(endpoint.ip), prefix=endpoint.prefix))]
     if endpoint.ip6:
         messages.append(netlink.add_address(index, Address(
             family=AF_INET6, packed=netlink.parse_address(endpoint.ip6), prefix=endpoint.prefix6)))
-    for gateway in (endpoint.gateway, endpoint.gateway6):
-        if gateway and is_default_route:
+    for family in routes:
+        if gateway := endpoint.way_out(family):
             messages.append(netlink.add_default_route(netlink.parse_address(gateway), index))
     inner.request(*messages)
 

@@ -58,25 +58,32 @@ def candidates(subnet: Subnet, seed: str) -> Iterator[bytes]:
     """
     packed, prefix = (subnet.range_packed, subnet.range_prefix) if subnet.range_packed else (subnet.packed, subnet.prefix)
     base, size = int.from_bytes(packed), 1 << (subnet.bits - prefix)
-    network, gateway = int.from_bytes(subnet.packed), int.from_bytes(subnet.gateway) if subnet.gateway else -1
-    last = network + (1 << (subnet.bits - subnet.prefix)) - 1
-    # /31 and /32 have neither the network's own address nor one for all (RFC 3021).
-    special = (network, last) if subnet.prefix < subnet.bits - 1 else ()
+    taken = {subnet.gateway, *special_addresses(subnet)}
     start = crc32(seed.encode()) % size
     for step in range(size):
-        address = base + (start + step) % size
-        if address != gateway and address not in special:
-            yield address.to_bytes(len(subnet.packed))
+        address = (base + (start + step) % size).to_bytes(len(subnet.packed))
+        if address not in taken:
+            yield address
 
 
 def pair_with(address: bytes, subnet: Subnet, other: Subnet) -> bytes:
-    """Return the IPv6 address that goes with an IPv4 one: the same number in the other subnet, so that one claim claims both."""
-    offset = int.from_bytes(address) - int.from_bytes(subnet.packed)
-    return (int.from_bytes(other.packed) + offset).to_bytes(16)
+    """Return the IPv6 address that goes with an IPv4 one: the same number in the other subnet, or in its part for containers.
+
+    b"" when that one is not for containers. In a smaller subnet several have one address, and only one can claim it.
+    """
+    packed, prefix = (other.range_packed, other.range_prefix) if other.range_packed else (other.packed, other.prefix)
+    offset = (int.from_bytes(address) - int.from_bytes(subnet.packed)) % (1 << (other.bits - prefix))
+    found = (int.from_bytes(packed) + offset).to_bytes(16)
+    return b"" if found in (other.gateway, *special_addresses(other)) else found
 
 
 def host_interface(address: bytes) -> str:
     """Return the name of the device outside whose existence claims an IPv4 address."""
+    return f"mv{address.hex()}"
+
+
+def host_name6(address: bytes) -> str:
+    """Return the further name of the same device that claims an IPv6 address."""
     return f"mv{address.hex()}"
 
 
@@ -86,8 +93,18 @@ def mac_of(address: bytes) -> str:
 
 
 def check_address(text: str, subnet: Subnet) -> bytes:
-    """Return a fixed address as bytes. Raises ValueError when it is not one that a container may have there."""
+    """Return a fixed address as bytes. Raises ValueError when it is not one that a container may have there, OSError if none."""
     address = parse_address(text)
-    if not subnet.contains(address) or address in (subnet.gateway, subnet.packed):
+    if not subnet.contains(address) or address == subnet.gateway or address in special_addresses(subnet):
         raise ValueError(text)
     return address
+
+
+def special_addresses(subnet: Subnet) -> tuple[bytes, ...]:
+    """Return the addresses that stand for the whole subnet and for everybody in it (in IPv6 only the first is special)."""
+    if subnet.prefix >= subnet.bits - 1:
+        return ()  # /31 and /32 have neither (RFC 3021)
+    if subnet.bits == 128:
+        return (subnet.packed,)
+    last = int.from_bytes(subnet.packed) + (1 << (subnet.bits - subnet.prefix)) - 1
+    return subnet.packed, last.to_bytes(4)

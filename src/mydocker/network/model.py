@@ -6,7 +6,7 @@ container on a network: a device inside, an address, and for a bridge the device
 from __future__ import annotations
 
 from mydocker.base.record import Record
-from mydocker.linux.netlink import format_address, parse_address
+from mydocker.linux.netlink import AF_INET, format_address, parse_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,6 +161,10 @@ class Endpoint(Record):
     aliases: tuple[str, ...] = ()
     driver: str = BRIDGE
     internal: bool = False
+
+    def way_out(self, family: int) -> str:
+        """Return the gateway by which packets of a family get out of the network, "" where none does."""
+        return "" if self.internal else self.gateway if family == AF_INET else self.gateway6
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Endpoint:

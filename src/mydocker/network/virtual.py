@@ -13,10 +13,14 @@ import struct
 
 from mydocker.base.errors import Conflict, NotFound, RuntimeFailed, Unavailable, Unsupported
 from mydocker.linux import netlink
-from mydocker.linux.netlink import AF_INET, AF_INET6, Route, device_index
+from mydocker.linux.netlink import AF_INET, Route, device_index
 
-from . import bridge, ipam
+from . import bridge
 from .model import IPVLAN, MACVLAN, Endpoint, EndpointRequest, Network
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _IFLA_MODE = 1  # of both: IFLA_MACVLAN_MODE, IFLA_IPVLAN_MODE
 _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
@@ -27,7 +31,7 @@ _MAX_CLAIMS = 4096
 
 def plug(
     route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
-    is_default_route: bool,
+    routes: Iterable[int],
 ) -> Endpoint:
     """Put a network namespace on a macvlan or ipvlan network; see bridge.plug. Raises NotFound: its parent is gone."""
     parent = device_index(network.parent)
@@ -35,11 +39,11 @@ def plug(
         raise NotFound(f"connect to network {network.name}: no network device {network.parent}")
     tried = 0
     with Route.inside(namespace_fd) as inner:
-        for address in [bridge.fixed_address(request, network.ipv4)] if request.ip else ipam.candidates(network.ipv4, seed):
-            endpoint = bridge.make_endpoint(network, request, address, interface).replace(host_interface="")
+        for address, six in bridge.addresses(network, request, seed):
+            endpoint = bridge.make_endpoint(network, request, address, six, interface).replace(host_interface="")
             _make_device(route, network, endpoint, parent, namespace_fd)
             _shut_to_routers(namespace_fd, endpoint)
-            if _configure(inner, network, endpoint, is_default_route=is_default_route and not network.internal):
+            if _configure(inner, network, endpoint, routes):
                 return endpoint
             tried += 1
             if tried >= _MAX_CLAIMS:
@@ -75,14 +79,14 @@ def _mode(network: Network) -> bytes:
     return netlink.number_attribute(_IFLA_MODE, _MACVLAN_MODES[network.mode or "bridge"])
 
 
-def _configure(inner: Route, network: Network, endpoint: Endpoint, *, is_default_route: bool) -> bool:
+def _configure(inner: Route, network: Network, endpoint: Endpoint, routes: Iterable[int]) -> bool:
     """Give the device its addresses and bring it up; False, and no device any more, when the address is somebody else's."""
     has_no_neighbours = network.driver == IPVLAN and network.mode in ("l3", "l3s")
     try:
-        bridge.configure(inner, endpoint, is_default_route=is_default_route and not has_no_neighbours)
-        if is_default_route and has_no_neighbours:
+        bridge.configure(inner, endpoint, () if has_no_neighbours else routes)
+        if has_no_neighbours and not network.internal:
             index = inner.index_of(endpoint.interface)
-            families = [AF_INET, AF_INET6] if endpoint.ip6 else [AF_INET]
+            families = [family for family in routes if family == AF_INET or endpoint.ip6]
             inner.request(*(netlink.add_device_route(family, index) for family in families))
         return True
     except netlink.Refused as error:
