@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -128,3 +129,36 @@ def test_a_port_follows_its_container_from_network_to_network(mydocker: Mydocker
         assert "comment" not in machine.run("nft", "list", "ruleset")
         mydocker("network", "connect", "one", "web")
         assert abroad.ask(abroad.host_ip, port) == abroad.ip
+
+
+def test_port_53_of_every_address_is_published_beside_the_resolvers_of_networks(
+    mydocker: Mydocker, machine: Machine, abroad: TestHost
+) -> None:
+    mydocker("network", "create", "net")
+    a = start(mydocker, "a", "--network", "net")
+    ports = ("-p", "0.0.0.0:53:53/udp", "-p", "0.0.0.0:53:53")
+    with machine.socket(socket.AF_INET, socket.SOCK_DGRAM) as stub:
+        stub.bind(("127.0.0.53", 53))  # as systemd-resolved does
+        line = mydocker("run", *ports, "busybox", "true", code=125).one_error_line()
+        assert "0.0.0.0:53/udp: the port is in use at 127.0.0.53" in line
+    server = start(mydocker, "server", *ports)
+    line = mydocker("run", *ports, "busybox", "true", code=125).one_error_line()
+    assert ":53/udp: the port is in use" in line
+    mydocker("network", "create", "later")
+    start(mydocker, "late", "--network", "later")
+    near = start(mydocker, "near")
+    with Server(server, 53, udp=True), Server(server, 53):
+        for udp in (True, False):
+            assert abroad.ask(abroad.host_ip, 53, udp=udp) == abroad.ip
+            assert machine.ask("127.0.0.1", 53, udp=udp)
+            assert near.ask(gateway_of(mydocker, "near"), 53, udp=udp)
+            assert a.ask(abroad.host_ip, 53, udp=udp) == address_of(mydocker, "a")
+        for name in ("a", "late"):
+            assert address_of(mydocker, name) in mydocker("exec", name, "nslookup", name).out
+    mydocker("rm", "-f", "server")
+    with machine.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 53))
+
+
+def gateway_of(mydocker: Mydocker, name: str) -> str:
+    return str(mydocker.inspect(name)["NetworkSettings"]["Gateway"])

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 #: Sockets get descriptors from here on, so that the monitor is told one number. It has some 60 others at most.
 HELD_FROM = 128
 _LOOPBACK6 = "::1"
+_DNS_PORT = 53
 _BRIDGE_FILTERS_IPV6 = "/proc/sys/net/bridge/bridge-nf-call-ip6tables"
 #: How often another random port is tried when the first is taken on one of several addresses.
 _TRIES = 50
@@ -111,7 +112,7 @@ def reserve(config: dict[str, Any], networks: list[Network]) -> Reservation:
             port, sockets = _reserve_one(request, addresses)
             for address, taken in zip(addresses, sockets, strict=True):
                 binding = Binding(port=request.port, protocol=request.protocol, host_ip=address, host_port=port)
-                found.hold(binding, [taken])
+                found.hold(binding, taken)
     log.debug("reserved ports", ports=[f"{item.host_text}/{item.protocol}" for item in found.bindings])
     return found
 
@@ -179,27 +180,36 @@ def _bridges_filter_ipv6() -> bool:
         return False  # br_netfilter is not loaded
 
 
-def _reserve_one(request: PortRequest, addresses: list[str]) -> tuple[int, list[_socket.socket]]:
-    """Return a port of the machine with a socket on each of the addresses."""
+def _reserve_one(request: PortRequest, addresses: list[str]) -> tuple[int, list[list[_socket.socket]]]:
+    """Return a port of the machine with the sockets that hold it on each of the addresses."""
     candidates = range(request.first, request.last + 1) if request.first else [0] * _TRIES
     refusal: Conflict | None = None
     for candidate in candidates:
-        sockets: list[_socket.socket] = []
+        sockets: list[list[_socket.socket]] = []
         port = candidate
         try:
             for address in addresses:
-                taken = bind(request.protocol, address, port)
-                sockets.append(taken)
-                port = taken.getsockname()[1]
+                sockets.append(_hold(request.protocol, address, port))
+                port = sockets[-1][0].getsockname()[1]
             return port, sockets
         except Conflict as error:
             refusal = error
             for taken in sockets:
-                taken.close()
+                for made in taken:
+                    made.close()
     if refusal is None or request.first == request.last != 0:
         raise refusal or InvalidRequest("publish: no address to publish on")
     what = f"{request.first}-{request.last}" if request.first else "random"
     raise Conflict(f"publish port {request.port}/{request.protocol}: every one of the host ports ({what}) is in use")
+
+
+def _hold(protocol: str, address: str, port: int) -> list[_socket.socket]:
+    """Return sockets that keep everybody else from a port at an address. Raises as `bind`."""
+    if port == _DNS_PORT and protocol != "sctp" and address in firewall.ANY:
+        from .dns_port import bind_beside_resolvers  # cold
+
+        return bind_beside_resolvers(protocol, address, bind)
+    return [bind(protocol, address, port)]
 
 
 def bind(protocol: str, address: str, port: int) -> _socket.socket:

@@ -6,7 +6,8 @@ Hooks in the order in which a packet meets them:
                  piece track the connection anew, under addresses that the first has changed). And no loopback address comes
                  from or goes to a container: `route_localnet` is on for bridges with published ports (CVE-2020-8558)
     prerouting   a published port, asked for at an address of this machine's only, becomes the container's (a map without that
-    output       condition would grab what is forwarded to others: the portmap plugin did). 127.0.0.1 is asked from here only
+    output       condition would grab what is forwarded to others: the portmap plugin did). 127.0.0.1 is asked from here only,
+                 and who asks its own network's resolver is not led to a published port 53
     forward      replies pass; into a network comes what is its own or was published; out of an internal one goes nothing. Nor is
                  anything routed that came by a further bridge: frames to its own hardware address would go past all of this
     input        an internal network reaches the machine at the network's own gateway address only
@@ -61,6 +62,7 @@ _HOOKS = """
 	chain prerouting {
 		type nat hook prerouting priority dstnat; policy accept;
 		ip daddr 127.0.0.0/8 return
+		iifname "mb*" iifname != @nameless meta l4proto { tcp, udp } th dport 53 fib daddr . iif type local return
 		fib daddr type local goto publish
 	}
 	chain output {
@@ -136,6 +138,7 @@ def plan(table: str, there: Sequence[Bridged], ports: Sequence[Published]) -> st
     sets = [
         _named("set", "bridges", "type ifname", [f'"{name}"' for name in firsts]),
         _named("set", "cables", "type ifname", [f'"{name}"' for name in cables]),
+        _named("set", "nameless", "type ifname", [f'"{item.bridges[0]}"' for item in there if not item.network.has_names]),
         _named("set", "internal", "type ifname", [f'"{item.bridges[0]}"' for item in there if item.network.internal]),
         _named("set", "subnets4", "type ipv4_addr; flags interval; auto-merge", [item.network.ipv4.text for item in there]),
         _named("set", "subnets6", "type ipv6_addr; flags interval; auto-merge",
