@@ -215,6 +215,34 @@ def test_git_url_is_no_option(mydocker: Mydocker, url: str) -> None:
     assert not os.path.exists("/tmp/mydocker-pwned")
 
 
+@pytest.mark.needs("git")
+@pytest.mark.parametrize("url", ["file://{}", "git@localhost:{}", "ssh://localhost{}/x.git", "git://-x{}/a.git#--upload-pack=x"])
+def test_dockerfile_reaches_no_repository_of_this_machine(
+    mydocker: Mydocker, busybox: str, context: Write, canary: Path, url: str
+) -> None:
+    place = str(canary)
+    Path(place).mkdir(exist_ok=True)
+    told = mydocker("build", "-q", context(f"FROM {busybox}\nADD {url.format(place)} /x\n"), code=125).one_error_line()
+    assert "line 2" in told and CANARY.encode() not in stored(mydocker)
+
+
+@pytest.mark.needs("git")
+def test_submodule_reaches_no_repository_of_this_machine(mydocker: Mydocker, busybox: str, context: Write, tmp_path: Path) -> None:
+    secret, place = str(tmp_path / "secret"), context(f"FROM {busybox}\nCOPY . /x\n")
+    for directory in (secret, place):
+        os.makedirs(directory, exist_ok=True)
+        git = ["git", "-C", directory, "-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]
+        subprocess.run([*git, "init", "-q", "-b", "master"], check=True)
+        if directory == secret:
+            Path(secret, "secret").write_text(CANARY)
+        else:
+            subprocess.run([*git, "submodule", "--quiet", "add", secret, "sub"], check=True, capture_output=True)
+        subprocess.run([*git, "add", "."], check=True)
+        subprocess.run([*git, "commit", "-qm", "x"], check=True)
+    assert "git submodule" in mydocker("build", "-q", f"file://{place}", code=125).one_error_line()
+    assert CANARY.encode() not in stored(mydocker)
+
+
 def test_context_tar_cannot_write_outside(mydocker: Mydocker, canary: Path) -> None:
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as archive:

@@ -1,22 +1,29 @@
-"""A context from a git repository: `URL.git#ref:subdirectory`.
+"""Git repositories, as contexts and for ADD: `URL.git#ref:subdirectory`.
 
 What the URL says goes to git as operands only: nothing that begins with `-` (CVE-2019-13139), no transport that
-runs a command (`ext::`), no submodule, no hook, no configuration but ours. The subdirectory is opened beneath the
-clone: `..` and links out of it are refused.
+runs a command (`ext::`), no hook, no configuration but ours. The subdirectory is opened beneath the clone: `..` and
+links out of it are refused. What the user did not type, a Dockerfile's ADD and a repository's submodules, reaches no
+repository of this machine, and what ADD asks for is asked without the user's keys.
 """
 from __future__ import annotations
 
 import os
 import re
 
-from mydocker.base.errors import InvalidRequest, NotFound, Unavailable
+from mydocker.base.errors import Corrupt, InvalidRequest, NotFound, Unavailable, Unsupported
 from mydocker.linux import beneath
+from mydocker.oci.digest import is_hex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.storage.layers import NewLayer
 
 _SCHEMES = ("git://", "ssh://", "git@", "github.com/")
+#: What a Dockerfile may fetch from, and what submodules may.
+_FOR_ALL = ("https://", "http://", "git://")
+_SERVERS = "http:https:git:ssh"
+_SETTINGS = ("core.hooksPath=/dev/null", "core.symlinks=true", "protocol.ext.allow=never", "core.fsmonitor=false",
+             "safe.directory=*")
 _REF = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./+-]*$")
 
 
@@ -43,34 +50,88 @@ def split(word: str) -> tuple[str, str, str]:
     return place, ref, directory.strip("/")
 
 
-def clone(word: str, new: NewLayer) -> int:
-    """Fetch a repository into a temporary layer; returns a descriptor of its directory. Raises Unavailable, NotFound."""
+def clone(word: str, new: NewLayer, *, is_typed: bool = True, checksum: str = "") -> int:
+    """Fetch a repository into a temporary layer; returns a descriptor of its directory.
+
+    `is_typed`: by the user, not by a Dockerfile. `checksum` is what the commit's id must begin with. Raises Unavailable,
+    NotFound, Unsupported, Corrupt.
+    """
     place, ref, directory = split(word)
-    target = f"{new.path}/diff"
-    _git(target, "init", "--quiet")
-    _git(target, "fetch", "--quiet", "--depth=1", "--no-tags", "--end-of-options", place, ref or "HEAD")
-    _git(target, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+    if not is_typed and not place.startswith(_FOR_ALL):
+        raise Unsupported(f"ADD {word}: of git repositories only those on the web", hint="write https://HOST/PATH.git")
+    git = _Git(f"{new.path}/diff", is_typed=is_typed)
+    git.run("init", "--quiet")
+    git.run("checkout", "--quiet", "--detach", _fetch(git, place, ref or "HEAD"))
+    if checksum and not git.run("rev-parse", "HEAD").startswith(checksum):
+        raise Corrupt(f"fetch {word}: its commit is {git.run('rev-parse', 'HEAD')}, not {checksum[:80]}")
+    _fetch_submodules(git, new)
     try:
         return beneath.open_in_root(new.diff_fd, directory, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise NotFound(f"build: git URL {word!r}: there is no directory {directory!r} in it") from error
 
 
-def _git(directory: str, *words: str) -> None:
-    import subprocess  # cold
-
-    environment = {
-        "PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/"), "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ALLOW_PROTOCOL": "http:https:git:ssh:file", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
-        **{name: os.environ[name] for name in ("SSH_AUTH_SOCK", "https_proxy", "http_proxy", "no_proxy") if name in os.environ},
-    }
-    settings = ("core.hooksPath=/dev/null", "core.symlinks=true", "protocol.ext.allow=never", "core.fsmonitor=false",
-                "safe.directory=*")
-    command = ["git", *(word for setting in settings for word in ("-c", setting)), "-C", directory, *words]
+def _fetch(git: _Git, place: str, ref: str) -> str:
+    """Fetch as little as the server lets us; returns what to check out."""
     try:
-        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        git.run("fetch", "--quiet", "--depth=1", "--no-tags", "--end-of-options", place, ref)
+        return "FETCH_HEAD"
+    except Unavailable as error:
+        # A server of mere files knows no depth, and some give no commit by its id: then all of it.
+        failure = error
+    try:
+        if ref == "HEAD":
+            git.run("fetch", "--quiet", "--no-tags", "--end-of-options", place, ref)
+            return "FETCH_HEAD"
+        everything = "+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"
+        git.run("fetch", "--quiet", "--no-tags", "--end-of-options", place, *everything)
+    except Unavailable:
+        raise failure from None
+    for name in (f"refs/remotes/origin/{ref}", f"refs/tags/{ref}", *([ref] if is_hex(ref) else [])):
+        try:
+            return git.run("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        except Unavailable:
+            continue
+    raise failure
+
+
+def _fetch_submodules(git: _Git, new: NewLayer) -> None:
+    """Fetch what .gitmodules names, if there is one: from servers only, whoever typed the URL (CVE-2022-39253)."""
+    try:
+        os.stat(".gitmodules", dir_fd=new.diff_fd, follow_symlinks=False)
     except FileNotFoundError:
-        raise Unavailable("build: git is not installed", hint="apt-get install git, or give a directory") from None
-    if done.returncode:
-        text = done.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise Unavailable(f"build: git {words[0]}: {text[-1] if text else f'exit code {done.returncode}'}")
+        return
+    git.protocols = _SERVERS
+    words = ("submodule", "--quiet", "update", "--init", "--recursive", "--force")
+    try:
+        git.run(*words, "--depth=1")
+    except Unavailable:
+        git.run(*words)
+
+
+class _Git:
+    """git in one directory, told nothing by the machine's configuration."""
+
+    def __init__(self, directory: str, *, is_typed: bool) -> None:
+        self._directory = directory
+        self.protocols = f"{_SERVERS}:file" if is_typed else "http:https:git"
+        names = ["PATH", "https_proxy", "http_proxy", "no_proxy", *(["HOME", "SSH_AUTH_SOCK"] if is_typed else [])]
+        self._environment = {
+            "PATH": os.defpath, "HOME": "/nonexistent", **{name: os.environ[name] for name in names if name in os.environ},
+            "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
+        }
+
+    def run(self, *words: str) -> str:
+        """Run one command; returns what it says, stripped. Raises Unavailable."""
+        import subprocess  # cold
+
+        command = ["git", *(word for setting in _SETTINGS for word in ("-c", setting)), "-C", self._directory, *words]
+        environment = {**self._environment, "GIT_ALLOW_PROTOCOL": self.protocols}
+        try:
+            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        except FileNotFoundError:
+            raise Unavailable("build: git is not installed", hint="apt-get install git, or give a directory") from None
+        if done.returncode:
+            text = done.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise Unavailable(f"build: git {words[0]}: {text[-1] if text else f'exit code {done.returncode}'}")
+        return done.stdout.decode("utf-8", "replace").strip()

@@ -6,8 +6,9 @@ import stat
 
 from mydocker.base import files
 from mydocker.base.errors import InvalidRequest, NotFound
+from mydocker.storage.layers import NewLayer
 
-from . import download, instructions, tree
+from . import download, giturl, instructions, tree
 from .contenthash import ContentHash
 from .context import inflated, is_archive, unpack_into
 from .dockerfile import Node, is_heredoc
@@ -44,9 +45,10 @@ class Taking:
         if name:
             self._items.append((name, self._document(name)))
             return
+        if node.keyword == "ADD" and giturl.is_git(word):
+            self._add_repository(word)
+            return
         if node.keyword == "ADD" and download.is_url(word):
-            if word.partition("#")[0].endswith(".git"):
-                raise InvalidRequest(f"ADD {word}: git repositories are taken as a build's context only")
             found = download.download(word, self._job.scratch_fd(), self._checksum)
             self._undo.callback(os.close, found.fd)
             self._downloads[word] = found
@@ -58,6 +60,17 @@ class Taking:
             self._root = self._builder.open_origin(instructions.flag_of(node, "from") if node.keyword == "COPY" else "")
             self._undo.callback(os.close, self._root[0])
         sources = tree.find_sources(self._root[0], word, self._root[1], self._excludes)
+        self._undo.callback(tree.close_sources, sources)
+        self._items += sources
+
+    def _add_repository(self, word: str) -> None:
+        """Take what a git repository holds; its .git only with --keep-git-dir."""
+        new = NewLayer(self._job.layout)
+        self._undo.callback(new.discard)
+        root_fd = giturl.clone(word, new, is_typed=False, checksum=self._checksum)
+        self._undo.callback(os.close, root_fd)
+        keeps = instructions.is_set(self._node, "keep-git-dir")
+        sources = tree.find_sources(root_fd, "/", IgnoreRules(read_patterns("" if keeps else "**/.git")), self._excludes)
         self._undo.callback(tree.close_sources, sources)
         self._items += sources
 

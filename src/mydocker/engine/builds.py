@@ -4,13 +4,15 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock
 
-from mydocker.base.errors import InvalidRequest, NotFound
+from mydocker.base.errors import InvalidRequest, MydockerError, NotFound
+from mydocker.base.record import Record
 from mydocker.build import cache, runmounts
 from mydocker.build.job import Job
 from mydocker.build.request import BuildOptions
 from mydocker.image.store import ResolvedImage
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDOUT
 from mydocker.oci import platform as platforms
+from mydocker.oci import reference as references
 
 from .request import ContainerConfig, judge, judge_labels, words
 
@@ -27,8 +29,18 @@ if TYPE_CHECKING:
     from .sessions import LiveSession
     from .store import ContainerRecord, Store
 
-_OUTPUTS = ("local", "tar", "oci", "docker")
+_OUTPUTS = ("local", "tar", "oci", "docker", "image", "registry")
 _POLL_S = 0.2
+
+
+class _Output(Record):
+    """What --output says: for an image in the store `kind` is empty; `names` are more of its names."""
+
+    kind: str = ""
+    destination: str = ""
+    names: tuple[str, ...] = ()
+    pushes: bool = False
+    insecure: bool = False
 
 
 class Builds:
@@ -49,11 +61,16 @@ class Builds:
         Raises InvalidRequest, NotFound, CommandFailed, Unsupported, ..., with the line of the Dockerfile.
         """
         arguments = _judge_build_args(build_arg)
+        wanted = _judge_output(output)
+        names = list(dict.fromkeys((*words(tag, "tag"), *wanted.names)))
+        if wanted.pushes and not names:
+            raise InvalidRequest("build: an image that is pushed needs a name", hint="-t REGISTRY/NAME[:TAG]")
         options = BuildOptions(
             context=os.fspath(context), dockerfile=file,
-            references=tuple(self._images.judged_name(name) for name in words(tag, "tag")), build_args=arguments,
+            references=tuple(self._images.judged_name(name) for name in names), build_args=arguments,
             labels=dict(judge_labels(label, "label")), target=target, platform=platform,
-            network=_judge_network(network), no_cache=no_cache, pull=pull, squash=squash, output=_judge_output(output),
+            network=_judge_network(network), no_cache=no_cache, pull=pull, squash=squash,
+            output=(wanted.kind, wanted.destination),
             secrets=runmounts.Secrets(
                 secrets=dict(runmounts.parse_secret(word) for word in words(secret, "secret")),
                 sockets=dict(runmounts.parse_ssh(word) for word in words(ssh, "ssh"))),
@@ -62,9 +79,25 @@ class Builds:
             platforms.parse(platform)
         runner = _Runner(self._store, self._images)
         try:
-            return Job(self._store.layout, runner, options, progress or _Silence()).run()
+            built = Job(self._store.layout, runner, options, progress or _Silence()).run()
         finally:
             runner.close()
+        if wanted.pushes:
+            for name in options.references:
+                self._push(name, wanted.insecure, progress or _Silence())
+        return built
+
+    def _push(self, name: str, insecure: bool, progress: Progress) -> None:
+        """Push what was built, as one more step."""
+        reference = references.parse(name)
+        step = progress.begin("push", reference.familiar)
+        try:
+            pushed = self._images.push(name, insecure=(reference.domain,) if insecure else ())
+        except MydockerError as error:
+            step.end(error=error.message)
+            raise
+        step.write("stdout", f"digest: {pushed.digest}\n".encode())
+        step.end()
 
     def prune(self) -> int:
         """Forget the build cache; what only it needed goes. Returns how many entries there were."""
@@ -242,23 +275,28 @@ def _judge_network(value: str) -> str:
     return "" if value in ("", "default") else value
 
 
-def _judge_output(value: str) -> tuple[str, str]:
-    """Return (kind, destination) of --output: `DIR`, `-`, or `type=KIND,dest=PATH`."""
+def _judge_output(value: str) -> _Output:
+    """Return what --output asks for: `DIR`, `-`, or `type=KIND,dest=PATH`. Raises InvalidRequest."""
     if not value:
-        return "", ""
+        return _Output()
     if "=" not in value:
-        return ("tar", "-") if value == "-" else ("local", value)
+        return _Output(kind="tar", destination="-") if value == "-" else _Output(kind="local", destination=value)
     keys = dict(field.partition("=")[::2] for field in value.split(","))
     kind = keys.get("type", "local")
-    if kind in ("image", "registry"):
-        if kind == "registry":
-            raise InvalidRequest("output type=registry: push the image when it is built: mydocker push")
-        return "", ""
     if kind not in _OUTPUTS:
         raise InvalidRequest(f"output {value!r}: type {kind!r} is unknown", hint=f"there are {', '.join(_OUTPUTS)}")
+    if kind in ("image", "registry"):
+        return _Output(
+            names=(keys["name"],) if keys.get("name") else (),
+            pushes=kind == "registry" or _judge_bool(value, keys.get("push", "false")),
+            insecure=_judge_bool(value, keys.get("registry.insecure", "false")))
     destination = keys.get("dest", "" if kind == "local" else "-")
     if not destination:
         raise InvalidRequest(f"output {value!r}: dest is required for local exporter")
-    return kind, destination
+    return _Output(kind=kind, destination=destination)
 
 
+def _judge_bool(value: str, word: str) -> bool:
+    if word not in ("true", "false"):
+        raise InvalidRequest(f"output {value!r}: {word!r} is neither true nor false")
+    return word == "true"

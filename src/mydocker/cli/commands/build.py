@@ -21,10 +21,15 @@ def run(context: Context) -> int:
     from ..build_progress import choose_progress
 
     arguments = context.arguments
+    options = arguments.engine_options()
+    if arguments["push"]:
+        if options.get("output"):
+            raise InvalidRequest("build: --push and --output say both where the image goes", hint="--output type=registry pushes")
+        options["output"] = "type=registry"
     kind = "quiet" if arguments["quiet"] else arguments["progress"]
     with choose_progress(context.output, kind) as progress:
         try:
-            built = context.engine.builds.build(arguments.positionals[0], progress=progress, **arguments.engine_options())
+            built = context.engine.builds.build(arguments.positionals[0], progress=progress, **options)
         except CommandFailed as error:
             progress.close()
             context.report(error)
