@@ -138,6 +138,21 @@ void clients_owe(struct monitor *m, uint8_t owes) {
     }
 }
 
+static void owe_end(struct monitor *m, struct client *c) {
+    c->hears_end = true;
+    c->owes |= (uint8_t)(OWES_EXITED | (m->failed ? OWES_FAILED : 0));
+}
+
+// Tells of the end. Those who take output hear it after all of it; who takes none does not wait until others have theirs.
+void clients_hear_end(struct monitor *m, bool is_drained) {
+    for (struct client *c = m->clients; c < m->clients + MAX_CLIENTS; c++) {
+        if (c->source.fd < 0 || c->hears_end || (!is_drained && (c->flags & (WANTS_STDOUT | WANTS_STDERR)) != 0))
+            continue;
+        owe_end(m, c);
+        client_flush(m, c);
+    }
+}
+
 // Answers those who asked before there was something to say.
 void clients_hear_ready(struct monitor *m) {
     for (struct client *c = m->clients; c < m->clients + MAX_CLIENTS; c++) {
@@ -197,7 +212,7 @@ static void take_resize(struct monitor *m, struct client *c, const char *payload
 }
 
 static void take_cleaned(struct monitor *m, struct client *c) {
-    if ((c->flags & IS_OWNER) == 0 || m->phase != PHASE_ANNOUNCED)
+    if ((c->flags & IS_OWNER) == 0 || !c->hears_end)
         refuse(c, "CLEANED: only an owner may say so, after EXITED");
     else
         m->cleaned = true;
@@ -330,8 +345,8 @@ void client_add(struct monitor *m, int fd, uint8_t flags) {
     *c = (struct client){.source = {.fd = fd, .handle = client_handle}, .flags = flags};
     if (m->started)
         c->owes |= OWES_STARTED;
-    if (m->phase == PHASE_ANNOUNCED)
-        c->owes |= (uint8_t)(OWES_EXITED | (m->failed ? OWES_FAILED : 0));
+    if (m->exit_length > 0)
+        owe_end(m, c);
     client_flush(m, c);
 }
 

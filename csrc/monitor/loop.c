@@ -245,10 +245,11 @@ static bool finish(struct monitor *m) {
             save_exit(m);
         }
         release_lock(m);
+        if (is_drained)
+            m->phase = PHASE_ANNOUNCED;
+        clients_hear_end(m, is_drained);
         if (!is_drained)
             return false;
-        m->phase = PHASE_ANNOUNCED;
-        clients_owe(m, (uint8_t)(OWES_EXITED | (m->failed ? OWES_FAILED : 0)));
     }
     return clients_are_done(m);
 }

@@ -73,6 +73,7 @@ struct client {
     struct source source;
     uint8_t flags, owes;
     bool asked_alive;     // it sent PING before the container was ready
+    bool hears_end;       // it got EXITED, or is owed it: once
     bool paused;          // its next message is STDIN, and the input buffer is not empty
     const char *refusal;  // text of the REFUSED message it is owed
 };
@@ -153,6 +154,7 @@ void client_flush(struct monitor *m, struct client *c);
 void clients_accept(struct monitor *m, struct source *source);
 void clients_owe(struct monitor *m, uint8_t owes);
 void clients_hear_ready(struct monitor *m);
+void clients_hear_end(struct monitor *m, bool is_drained);
 void clients_deliver(struct monitor *m, struct stream *s);
 void clients_resume_input(struct monitor *m);
 bool clients_are_done(struct monitor *m);

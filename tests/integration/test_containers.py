@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import time
 
 import pytest
@@ -186,3 +188,52 @@ def test_restart_sends_the_signal_that_is_named(mydocker: Mydocker, busybox: str
     until(lambda: "ready" in mydocker("logs", "c").out)
     mydocker("restart", "-s", "USR1", "-t", "10", "c")
     until(lambda: mydocker("logs", "c").out == "ready\nusr1\nready\n")
+
+
+def test_reader_that_stands_still_holds_up_neither_stop_nor_wait(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "loud", busybox, "yes")
+    with mydocker.popen("attach", "loud", stdin=subprocess.DEVNULL) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.read(2) == b"y\n"
+        reader.send_signal(signal.SIGSTOP)
+        mydocker("stop", "-t", "0", "loud", timeout_s=10)
+        assert mydocker("wait", "loud", timeout_s=10).out == "137\n"
+        mydocker("rm", "loud", timeout_s=10)
+        reader.kill()
+
+
+def test_bytes_that_are_no_utf8_reach_the_command_and_the_record(mydocker: Mydocker, busybox: str) -> None:
+    odd = os.fsdecode(b"caf\xe9")
+    mydocker("run", "-name", "odd", "-e", f"E={odd}", "-l", f"l={odd}", busybox, "sh", "-c", 'printf "%s %s\n" "$E" "$1"', "sh", odd)
+    mydocker("start", "-a", "odd")
+    assert mydocker("logs", "odd").raw_out == b"caf\xe9 caf\xe9\n" * 2
+    assert mydocker.inspect("odd")["config"]["env"].count(f"E={odd}") == 1
+    mydocker("commit", "odd", "odd")
+    assert mydocker("run", "--rm", "odd", "sh", "-c", 'echo "$E"').raw_out == b"caf\xe9\n"
+
+
+def test_output_that_cannot_be_written_is_told_and_the_container_comes_to_its_end(mydocker: Mydocker, busybox: str) -> None:
+    with open("/dev/full", "wb") as full:
+        for words, code in (("echo a; exit 3", 3), ("echo a", 125)):
+            ended = subprocess.run(
+                [*mydocker.argv, "run", "--rm", busybox, "sh", "-c", words], env=mydocker.environ(), stdout=full,
+                stderr=subprocess.PIPE, check=False)
+            assert ended.stderr == b"mydocker: write the container's output: no space left on device\n"
+            assert ended.returncode == code
+
+
+def test_arguments_beyond_the_kernels_limit_are_called_so(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    with open(f"{scratch}/env", "w", encoding="ascii") as stream:
+        stream.write(f"LARGE={'x' * (1 << 17)}\n")
+    done = mydocker("run", "--rm", "--env-file", f"{scratch}/env", busybox, "true", code=126)
+    assert "argument list too long; arguments and environment are more than the kernel takes" in done.one_error_line()
+
+
+def test_init_that_fails_while_its_networks_are_made_says_why(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    with open(f"{scratch}/file", "wb"):
+        pass
+    done = mydocker(
+        "run", "--network", "bridge", "-v", f"{scratch}/file:/tmp", busybox, "true", code=125,
+        env={"MYDOCKER_TRACE": "cloned init=sleep:0.3"})
+    assert "/tmp" in done.one_error_line()
+    assert mydocker.container_ids() == []

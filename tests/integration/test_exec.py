@@ -3,9 +3,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 from harness import Mydocker, is_running, until
+
+from mydocker.engine.execs import _make_directory
 
 pytestmark = [pytest.mark.needs("root", "overlay")]
 
@@ -137,3 +141,24 @@ def test_twenty_sessions_at_once(mydocker: Mydocker, box: str) -> None:
         assert (out, err, process.returncode) == (f"{number}\n".encode(), b"", number)
     execs = f"{mydocker.directory_of(box)}/exec"
     until(lambda: os.listdir(execs) == [])
+
+
+@pytest.mark.parametrize("point", ["made exec directory", "exec stage began"])
+def test_exec_in_a_container_that_is_removed_meanwhile_says_so_and_leaves_nothing(
+    mydocker: Mydocker, box: str, point: str
+) -> None:
+    execs = f"{mydocker.directory_of(box)}/exec"
+    with mydocker.popen(
+        "exec", box, "true", env={"MYDOCKER_TRACE": f"{point}=sleep:1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        until(lambda: os.path.isdir(execs) and os.listdir(execs))
+        mydocker("rm", "-f", box)
+        _, err = process.communicate(timeout=20)
+    assert (err.decode(), process.returncode) == (f"mydocker: exec in container {box}: it has just ended\n", 125)
+    assert mydocker.container_ids() == []
+
+
+def test_directory_of_a_session_does_not_bring_a_removed_container_back(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        _make_directory(f"{tmp_path}/removed/exec")
+    assert os.listdir(tmp_path) == []

@@ -88,6 +88,7 @@ SCARCITY_HINTS = {
     errno.EMFILE: "too many open files: raise ulimit -n",
     errno.ENFILE: "the system has too many open files",
     errno.EAGAIN: "the limit of processes is reached: see ulimit -u and pids.max",
+    errno.E2BIG: "arguments and environment are more than the kernel takes: a word of 128 KiB, or all of a quarter of ulimit -s",
     errno.ENOMEM: "the machine or its memory cgroup is out of memory",
 }
 

@@ -62,7 +62,9 @@ def replace_bytes(path: str, data: bytes, *, dir_fd: int | None = None, mode: in
         finally:
             os.close(fd)
         os.rename(temporary, path, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = path  # write(2) knows no names
         os.unlink(temporary, dir_fd=dir_fd)
         raise
     if durable:

@@ -50,7 +50,7 @@ class Output:
         """Gather a JSON document, indented for people."""
         import json  # cold: indented text is what the quick encoder lacks
 
-        self.line(json.dumps(value, indent=4, ensure_ascii=False))
+        self.line(jsontext.escape_surrogates(json.dumps(value, indent=4, ensure_ascii=False)))
 
     def json_line(self, value: Any) -> None:
         """Gather a JSON document as one line."""

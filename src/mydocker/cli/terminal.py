@@ -6,6 +6,7 @@ and that the terminal is put back whatever happens. The loop itself is Session.r
 from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself imports enum
+import errno
 import os
 import select
 
@@ -92,7 +93,18 @@ def relay(context: Context, session: LiveSession, *, tty: bool, interactive: boo
         if session.exit is None:  # left by the detach keys; the monitor does what `finish` would have done
             context.output.line("")
             return 0
-        return session.finish()
+        code = session.finish()
+    lost = _tell_of_lost_output(context, session)
+    return code or lost
+
+
+def _tell_of_lost_output(context: Context, session: LiveSession) -> int:
+    """Say that some output could not be written, and return an exit code for that; 0 when nobody was to read it any more."""
+    error = session.output_error
+    if error is None or error.errno == errno.EPIPE:
+        return 0
+    context.output.error(f"write the container's output: {os.strerror(error.errno or 0).lower()}")
+    return 125
 
 
 def _relay_raw(session: LiveSession, keys: bytes) -> None:

@@ -9,7 +9,7 @@ import _socket
 import os
 
 from mydocker.base import files, ids, paths, trace
-from mydocker.base.errors import Conflict, InvalidRequest
+from mydocker.base.errors import CommandNotExecutable, CommandNotFound, Conflict, InvalidRequest, MydockerError, NotFound
 from mydocker.base.record import Record
 from mydocker.linux.process import open_pidfd
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
@@ -18,7 +18,7 @@ from mydocker.runtime.namespaces import FLAGS
 from . import recover
 from .ending import current
 from .exec_stage import ExecStage
-from .lifecycle import require_running
+from .lifecycle import ALIVE, require_running
 from .observe import identity_of
 from .process_spec import merge_env, set_console_size
 from .request import judge_argv, judge_console_size, judge_env, read_env_file
@@ -123,11 +123,29 @@ def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRe
     """
     record = current(store, container_id)
     require_running(record.status, "exec in", name=record.name)
+    try:
+        return _open(store, starter, record, request)
+    except (CommandNotFound, CommandNotExecutable):
+        raise
+    except (MydockerError, FileNotFoundError) as error:
+        # Each step has words of its own for a container that ends meanwhile, down to ENOMEM for a clone into its namespace.
+        if not _has_ended(store, container_id):
+            raise
+        raise Conflict(f"exec in container {record.name}: it has just ended") from error
+
+
+def _has_ended(store: Store, container_id: str) -> bool:
+    try:
+        return current(store, container_id).status not in ALIVE
+    except NotFound:
+        return True
+
+
+def _open(store: Store, starter: Starter, record: ContainerRecord, request: ExecRequest) -> LiveSession:
     recover.ensure_resolvers(store.layout, record.named_networks)
-    container_dir = store.layout.container(container_id)
+    container_dir = store.layout.container(record.id)
     spec: Spec = files.load_json(f"{container_dir}/{paths.BUNDLE}/{paths.RECORD}")
-    directory = f"{container_dir}/{paths.EXECS}/{ids.new_unique()}"
-    os.makedirs(directory, mode=0o700)
+    directory = _make_directory(f"{container_dir}/{paths.EXECS}")
     trace.point("made exec directory")
     flags = 0 if request.detach else WANTS_STDOUT | WANTS_STDERR | IS_OWNER | (WANTS_STDIN if request.interactive else 0)
     try:
@@ -143,6 +161,17 @@ def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRe
         recover.remove_tree(directory)
         raise
     return session
+
+
+def _make_directory(parent: str) -> str:
+    # Not makedirs, which would make a container's directory again that was just removed.
+    try:
+        os.mkdir(parent, 0o700)
+    except FileExistsError:
+        pass  # not the first session
+    directory = f"{parent}/{ids.new_unique()}"
+    os.mkdir(directory, 0o700)
+    return directory
 
 
 def _start(

@@ -39,10 +39,11 @@ class Session:
     """One client of a monitor, over a connected SOCK_SEQPACKET socket that the session then owns.
 
     `started` and `exit` are the records that have come so far, `failure` the error of a start that
-    failed. Close it, or use it as a context manager; closing detaches and does not stop anything.
+    failed, `output_error` why `relay` could not pass on all output. Close it, or use it as a context
+    manager; closing detaches and does not stop anything.
     """
 
-    __slots__ = ("_pongs", "_queued", "_socket", "exit", "failure", "started")
+    __slots__ = ("_pongs", "_queued", "_socket", "exit", "failure", "output_error", "started")
 
     def __init__(self, connection: _socket.socket | int) -> None:
         self._socket = _socket.socket(fileno=connection) if isinstance(connection, int) else connection
@@ -51,6 +52,7 @@ class Session:
         self.started: StartedRecord | None = None
         self.exit: ExitRecord | None = None
         self.failure: Exception | None = None
+        self.output_error: OSError | None = None
 
     @classmethod
     def connect(cls, path: str) -> Session:
@@ -214,7 +216,11 @@ class Session:
         """
         from .relay import Relay
 
-        return Relay(self, stdin_fd, stdout_fd, stderr_fd, tty=tty, detach_keys=detach_keys).run(signals, on_signal)
+        relay = Relay(self, stdin_fd, stdout_fd, stderr_fd, tty=tty, detach_keys=detach_keys)
+        try:
+            return relay.run(signals, on_signal)
+        finally:
+            self.output_error = relay.output_error
 
     def receive_now(self) -> Event | None:
         """Take one message that is there; None when it was none to show. For loops that poll `fd`."""

@@ -459,9 +459,12 @@ def _find_tail(files: list[_File], count: int, head: list[bytes]) -> tuple[int, 
     begun: set[bytes] = set()  # streams whose earliest line so far may have pieces before this place
     seen: set[bytes] = set()
     walked = 0
-    place = (len(files) - 1, os.fstat(files[-1].fd).st_size) if files else (0, 0)
-    for index in range(len(files) - 1, -1, -1):
+    last = len(files) - 1
+    place = (max(last, 0), 0)
+    for index in range(last, -1, -1):
         for offset, record in files[index].records_backward():
+            if not seen and index == last:
+                place = (last, offset + len(record) + 1)  # not the end of the file: a record may be half written
             stream = record[_STREAM]
             ends_line = record[_KIND] == b"F" or stream not in seen
             seen.add(stream)

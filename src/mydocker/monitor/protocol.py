@@ -82,7 +82,7 @@ def error_of_kind(kind: str, message: str, number: int) -> MydockerError:
     """
     text = message or "start the container: no reason given"
     return KINDS.get(kind, RuntimeFailed)(
-        f"{text}: {os.strerror(number).lower()}" if number else text, hint=_HINTS.get(kind) or SCARCITY_HINTS.get(number, ""))
+        f"{text}: {os.strerror(number).lower()}" if number else text, hint=SCARCITY_HINTS.get(number) or _HINTS.get(kind, ""))
 
 
 #: The way out of what the last stage reports.

@@ -31,6 +31,17 @@ def test_bytes_that_are_no_utf8_go_out_as_they_came_in() -> None:
     assert encode("\ud800") == b"?"
 
 
+def test_json_is_utf8_whatever_a_container_was_given() -> None:
+    reader, writer = os.pipe()
+    output = Output(writer)
+    output.json([os.fsdecode(b"caf\xe9"), "grüße"])
+    output.json_line(os.fsdecode(b"\xff"))
+    output.flush()
+    os.close(writer)
+    with open(reader, "rb") as stream:
+        assert stream.read().decode() == '[\n    "caf\\udce9",\n    "grüße"\n]\n"\\udcff"\n'
+
+
 def test_a_long_text_is_cut_with_an_ellipsis() -> None:
     assert shorten("abcdef", 6) == "abcdef"
     assert shorten("abcdefg", 6) == "abcde…"

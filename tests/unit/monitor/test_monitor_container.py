@@ -409,9 +409,15 @@ def test_stalled_client_does_not_hide_the_exit(rig: Rig) -> None:
     run = rig.run("dd", "if=/dev/zero", "bs=65536", "count=8", "status=none", log=False)
     stalled = run.session
     wait_until(lambda: stalled.send_now(protocol.MSG_PING))
-    _kill_child_when_blocked(run)
-    wait_until(lambda: os.path.exists(run.path("exit")))
+    with run.connect() as waiting:
+        _kill_child_when_blocked(run)
+        assert waiting.wait(5).signal in (0, 9)
+    with run.connect() as late:
+        assert late.wait(5).signal in (0, 9)
     assert run.exit_record().signal in (0, 9)
+    stdout, _, record = stalled.communicate(timeout=5)  # who takes output hears of the end after all of it
+    assert stdout
+    assert record.signal in (0, 9)
 
 
 def _kill_child_when_blocked(run: Run) -> None:

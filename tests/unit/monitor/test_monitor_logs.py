@@ -232,3 +232,18 @@ def test_abandoned_reader_closes_its_files(tmp_path: Path) -> None:
     next(lines)
     lines.close()  # type: ignore[attr-defined]
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_follower_from_the_end_begins_with_the_record_that_is_half_written(tmp_path: Path) -> None:
+    whole = record(2, b"in two steps")
+    directory = write(tmp_path, record(1, b"old") + whole[:50])
+    answers = iter([False, True])
+
+    def is_ended() -> bool:
+        answer = next(answers)
+        if answer:
+            with open(tmp_path / "container.log", "ab") as stream:
+                stream.write(whole[50:])
+        return answer
+
+    assert [line.message for line in logs.read_log(directory, follow=True, tail=0, is_ended=is_ended)] == [b"in two steps\n"]

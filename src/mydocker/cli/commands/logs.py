@@ -1,6 +1,10 @@
 """`mydocker logs`."""
 from __future__ import annotations
 
+import os
+
+from mydocker.base.errors import Unavailable
+
 from ..output import OutputClosed
 
 TYPE_CHECKING = False
@@ -17,4 +21,8 @@ def run(context: Context) -> int:
         container.copy_logs(context.output.fd, context.output.error_fd, **arguments.engine_options())
     except BrokenPipeError:
         raise OutputClosed from None
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise Unavailable(f"write standard output: {os.strerror(error.errno or 0).lower()}") from error
     return 0
