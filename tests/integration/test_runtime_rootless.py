@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import resource
 import subprocess
 import sys
 import tempfile
@@ -145,3 +146,30 @@ def test_ids_that_are_nobodys_to_give_are_refused_by_field(rootless: Rootless) -
         json.dump(spec, stream)
     assert "linux.uidMappings: newuidmap: exit status 1" in rootless("run", "c", code=1)
     assert rootless("list", "-q") == ""
+
+
+def test_root_of_a_user_namespace_is_rootless(rootless: Rootless) -> None:
+    """What podman calls for an ordinary user: cgroups that it owns by number, and no rights over devices."""
+    rootless.configure("sh", "-c", "id -u")
+    subprocess.run(["chown", "-R", "0:0", os.path.dirname(rootless.bundle)], check=True)
+    words = ["unshare", "--user", "--map-root-user", "--mount", *rootless.argv, "--root", f"{rootless.env['XDG_RUNTIME_DIR']}/state"]
+    for path in ("", f"/mydocker-test-{os.getpid()}"):
+        with open(f"{rootless.bundle}/config.json") as stream:
+            spec = json.load(stream)
+        spec["linux"] |= {f"{kind}Mappings": [{"containerID": 0, "hostID": 0, "size": 1}] for kind in ("uid", "gid")}
+        if path:
+            spec["linux"]["cgroupsPath"] = path
+        with open(f"{rootless.bundle}/config.json", "w") as stream:
+            json.dump(spec, stream)
+        done = subprocess.run([*words, "run", "c"], cwd=rootless.bundle, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "0\n"), done
+
+
+def test_a_hard_limit_that_may_not_be_raised_is_an_error_by_field(rootless: Rootless) -> None:
+    rootless.configure("true")
+    with open(f"{rootless.bundle}/config.json") as stream:
+        spec = json.load(stream)
+    spec["process"]["rlimits"] = [{"type": "RLIMIT_NOFILE", "soft": 10, "hard": resource.getrlimit(resource.RLIMIT_NOFILE)[1] + 1}]
+    with open(f"{rootless.bundle}/config.json", "w") as stream:
+        json.dump(spec, stream)
+    assert "process.rlimits: RLIMIT_NOFILE: raise the hard limit" in rootless("run", "c", code=1)

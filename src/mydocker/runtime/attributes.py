@@ -195,8 +195,9 @@ def apply_from_outside(pid: int, process: Process) -> None:
         if hard != resource.RLIM_INFINITY and (wanted == resource.RLIM_INFINITY or wanted > hard):
             try:
                 resource.prlimit(pid, number, (soft, wanted))
-            except PermissionError as error:
-                raise Denied(f"process.rlimits: {limit['type']}: {error.strerror}") from error
+            except (PermissionError, ValueError) as error:  # it is ValueError that `resource` makes of EPERM
+                raise Denied(
+                    f"process.rlimits: {limit['type']}: raise the hard limit to {wanted}: operation not permitted") from error
 
 
 def set_oom_score(path: str, score: int) -> None:

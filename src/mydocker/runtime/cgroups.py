@@ -10,6 +10,8 @@ from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.cgroup.paths import default_path
 
+from .state import is_machine_root
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -33,8 +35,9 @@ def claim_cgroup(context: Context, spec: Spec) -> Cgroup:
         cgroup = claim_unit(
             path, resources, container_id=context.id, annotations=spec.get("annotations") or {}, is_user=os.geteuid() != 0)
     else:
-        is_rootless = context.rootless == "true" or (context.rootless == "auto" and os.geteuid() != 0)
-        cgroup = Cgroup.claim(path or default_path(context.id), resources, may_lack=is_rootless and not path)
+        is_rootless = context.rootless == "true" or (context.rootless == "auto" and not is_machine_root())
+        cgroup = Cgroup.claim(
+            path or default_path(context.id), resources, may_lack=is_rootless and not path, is_rootless=is_rootless)
     owner = plan_owner(spec)
     if owner is not None:
         cgroup.delegate(owner)

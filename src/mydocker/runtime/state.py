@@ -36,10 +36,10 @@ _MAX_ID = 1024
 def default_root() -> str:
     """Return the state directory for this user: below XDG_RUNTIME_DIR where we are not the machine's root."""
     own = os.environ.get("XDG_RUNTIME_DIR")
-    return f"{own}/mydocker-runtime" if own and not _is_machine_root() else DEFAULT_ROOT
+    return f"{own}/mydocker-runtime" if own and not is_machine_root() else DEFAULT_ROOT
 
 
-def _is_machine_root() -> bool:
+def is_machine_root() -> bool:
     """Tell whether we are root of the first user namespace, whose map is the whole range (user_namespaces(7))."""
     if os.geteuid() != 0:
         return False

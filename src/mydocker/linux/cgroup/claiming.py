@@ -27,13 +27,15 @@ _DOMAIN_CONTROLLERS = frozenset(("memory", "io", "hugetlb"))
 
 
 def claim(
-    cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool = False, occupants: tuple[int, ...] = (),
+    cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool = False, is_rootless: bool = False,
+    occupants: tuple[int, ...] = (),
 ) -> Cgroup:
     """Make or join the cgroup of a bundle in every hierarchy and apply its resources, as runc does.
 
     A relative path is taken from the root of each hierarchy. What is there already is joined, and kept by `remove`, if
     nothing runs in it and it is not frozen. `may_lack`: for a caller without rights who asked for no path, a hierarchy
-    where nothing can be made is left out, if no limit needs it; the cgroup may then be nowhere.
+    where nothing can be made is left out, if no limit needs it; the cgroup may then be nowhere. `is_rootless`: rules on
+    devices that may not be made are left out: such a caller has no rights over devices that it could hand on.
     `occupants` are processes that may be in it. On failure nothing is left. Raises as `create`, and Conflict for a group in use.
     """
     wanted = parse_resources(resources)
@@ -52,8 +54,7 @@ def claim(
         try:
             restrict_devices(group, wanted.devices or (), is_new=group.v2 not in group.joined)
         except (Denied, Unsupported):
-            # Without rights over cgroups the container has none over devices either: runc and crun go on, too.
-            if not may_lack:
+            if not is_rootless:  # runc and crun go on, too
                 raise
     except BaseException:
         # These and no others: what was not looked at yet may be somebody's.

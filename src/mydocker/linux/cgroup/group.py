@@ -90,11 +90,11 @@ class Cgroup:
         return create(cgroups_path, resources)
 
     @staticmethod
-    def claim(cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool = False) -> Cgroup:
+    def claim(cgroups_path: str, resources: Mapping[str, object], *, may_lack: bool = False, is_rootless: bool = False) -> Cgroup:
         """Make or join the cgroup of a bundle: claiming.claim."""
         from .claiming import claim  # cold
 
-        return claim(cgroups_path, resources, may_lack=may_lack)
+        return claim(cgroups_path, resources, may_lack=may_lack, is_rootless=is_rootless)
 
     @classmethod
     def open(cls, cgroups_path: str, joined: Iterable[str] = (), unit: str = "") -> Self:
