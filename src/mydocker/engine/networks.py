@@ -12,7 +12,7 @@ from mydocker.base.clock import now_ns
 from mydocker.base.errors import Conflict, Corrupt, MydockerError, NotFound
 from mydocker.base.record import Record
 from mydocker.linux.netlink import Route, device_index
-from mydocker.network import bridge, firewall
+from mydocker.network import bridge, firewall, orphans
 from mydocker.network.ipam import choose_subnet, choose_subnet6
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
 from mydocker.network.store import NetworkStore, used_subnets
@@ -66,6 +66,7 @@ class Networks:
         with self._networks.lock(), Route() as route:
             if request.name in self._networks.names():
                 raise Conflict(f"network {name} exists already", hint="choose another name")
+            orphans.sweep(route)
             subnets = self._place(request, route, network_id := ids.new_hex(12))
             network = Network(
                 id=network_id, name=request.name, driver=request.driver, subnets=subnets, internal=request.internal,
@@ -154,6 +155,7 @@ class Networks:
         named = {reference for record in self._records() for reference in _names_of(record)}
         removed = []
         with Route() as route:
+            orphans.sweep(route)
             for network in self._networks.all():
                 try:
                     if network.name == DEFAULT_NETWORK:

@@ -44,7 +44,7 @@ _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_NEWLINKPROP = 108
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
-_IFLA_NET_NS_FD, _IFLA_ALT_IFNAME, _IFLA_PROP_LIST = 28, 53, 52
+_IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_ALT_IFNAME, _IFLA_PROP_LIST = 20, 28, 53, 52
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_MODE = 4, 5, 4
 _NESTED = 0x8000
@@ -77,6 +77,7 @@ class Link(Record):
     mac: str = ""
     peer: int = 0
     """The other end of a veth, the parent of a macvlan: a number that may be of another namespace."""
+    alias: str = ""
 
 
 class RouteEntry(Record):
@@ -190,6 +191,12 @@ def move_link(index: int, namespace_fd: int, name: str) -> Message:
     """Move a device into another network namespace, under a name that may be a pattern such as `eth%d`."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + number_attribute(_IFLA_NET_NS_FD, namespace_fd) + text_attribute(_IFLA_IFNAME, name)
     return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"move the device to the network namespace as {name}")
+
+
+def change_alias(index: int, text: bytes) -> Message:
+    """Have a device say something about itself, in 255 bytes at most."""
+    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(_IFLA_IFALIAS, text + b"\0")
+    return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"describe network device {index}")
 
 
 def allow_hairpin(name: str) -> Message:
@@ -410,7 +417,8 @@ def _parse_link(body: bytes) -> Link:
         index=index, name=attributes[_IFLA_IFNAME].rstrip(b"\0").decode("utf-8", "surrogateescape"),
         master=struct.unpack("=I", master)[0] if master else 0, is_up=bool(flags & IFF_UP),
         kind=info.get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode(), mac=attributes.get(_IFLA_ADDRESS, b"").hex(":"),
-        peer=struct.unpack("=I", peer)[0] if peer else 0)
+        peer=struct.unpack("=I", peer)[0] if peer else 0,
+        alias=attributes.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode("utf-8", "surrogateescape"))
 
 
 def _kernel_words(data: bytes, flags: int) -> str:

@@ -60,7 +60,12 @@ class Published(Record):
 
 def table_name(layout: Layout) -> str:
     """Return the name of a state root's table."""
-    return "mydocker" if layout.root == DEFAULT_ROOT else f"mydocker-{crc32(os.fsencode(layout.root)):08x}"
+    return table_of(layout.root)
+
+
+def table_of(root: str) -> str:
+    """Return the name of the table of the state root at a path."""
+    return "mydocker" if root == DEFAULT_ROOT else f"mydocker-{crc32(os.fsencode(root)):08x}"
 
 
 def element_of(published: Published) -> tuple[str, Element]:

@@ -26,7 +26,7 @@ def choose_subnet(used: Iterable[tuple[bytes, int]]) -> Subnet:
 
     Raises Unavailable when every one of the pools overlaps.
     """
-    taken = [(int.from_bytes(packed), prefix) for packed, prefix in used if len(packed) == 4 and prefix]
+    taken = _numbers(used)
     for pool, prefix in _POOLS:
         packed, pool_prefix = parse_subnet(pool)
         first = int.from_bytes(packed)
@@ -35,6 +35,15 @@ def choose_subnet(used: Iterable[tuple[bytes, int]]) -> Subnet:
             if not any(overlap(candidate, prefix, other, length) for other, length in taken):
                 return Subnet(packed=candidate.to_bytes(4), prefix=prefix, gateway=(candidate + 1).to_bytes(4))
     raise Unavailable("choose a subnet: every one of the pools is in use on this machine", hint="name one with --subnet")
+
+
+def is_used(subnet: Subnet, used: Iterable[tuple[bytes, int]]) -> bool:
+    """Tell whether an IPv4 subnet overlaps one of `used`."""
+    return any(overlap(int.from_bytes(subnet.packed), subnet.prefix, other, length) for other, length in _numbers(used))
+
+
+def _numbers(used: Iterable[tuple[bytes, int]]) -> list[tuple[int, int]]:
+    return [(int.from_bytes(packed), prefix) for packed, prefix in used if len(packed) == 4 and prefix]
 
 
 def choose_subnet6(network_id: str) -> Subnet:

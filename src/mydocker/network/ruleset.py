@@ -23,9 +23,10 @@ import os
 
 from mydocker.base import log
 from mydocker.base.record import Record
-from mydocker.linux.netlink import device_index
+from mydocker.linux.netlink import Route, device_index
 from mydocker.linux.nft import IPV4, IPV6, Tables, run_nft
 
+from . import orphans
 from .bridge import bridge_name, last_bridge
 from .firewall import ANY, MARK_OF_MISSING, NEIGHBOUR_CHAIN, Published, lock_rules, table_name
 from .model import BRIDGE
@@ -116,6 +117,9 @@ def build(layout: Layout, load_published: Callable[[], Iterable[Published]]) -> 
 
                 close_forward()
             return
+        with Route() as route:
+            for item in there:
+                orphans.mark(route, item.network, layout.network(item.network.name))
         run_nft(plan(table, there, list(load_published())))
         try:
             os.unlink(f"{layout.networks}/{MARK_OF_MISSING}")

@@ -1,4 +1,4 @@
-"""Networks on disk: network/<name>.json, made once, never changed, removed by name.
+"""Networks on disk: network/<name>.json, made once, removed by name, never changed (but for the default one's subnet).
 
 Making a name is a link(2) of a finished file, so that two commands that make the same network at the same time end with
 one of them (the default network comes to be by itself, with the first container that wants it). What a subnet is chosen
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base import files, ids
+from mydocker.base import files, ids, log
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import Conflict, NotFound
 from mydocker.base.locks import DirectoryLock, lock_directory
-from mydocker.linux.netlink import Route
+from mydocker.linux.netlink import Route, device_index
 
-from .ipam import choose_subnet
+from .ipam import choose_subnet, is_used
 from .model import DEFAULT_NETWORK, Network
 
 TYPE_CHECKING = False
@@ -96,17 +96,40 @@ class NetworkStore:
     def default(self) -> Network:
         """Return the default network, made now if this is the first time. Raises Unavailable (no free subnet)."""
         try:
-            return self.load(DEFAULT_NETWORK)
+            network = self.load(DEFAULT_NETWORK)
+            if device_index(network.bridge):
+                return network
         except NotFound:
             pass
+        return self._place_default()
+
+    def _place_default(self) -> Network:
+        """Make the default network, or move it while its bridge is not there: the machine may use its subnet by now.
+
+        A route that is narrower than the subnet would take addresses away from containers, a wider one would lose some to them.
+        """
+        from . import orphans  # cold: once a boot
+
         with self.lock(), Route() as route:
-            subnet = choose_subnet(used_subnets(self, route))
-            network = Network(id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(subnet,), created_ns=now_ns())
-            try:
+            network = self._load_default()
+            if network is not None and device_index(network.bridge):
+                return network  # somebody was faster
+            orphans.sweep(route)
+            used = used_subnets(self, route, besides=DEFAULT_NETWORK)
+            if network is None:
+                network = Network(id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(choose_subnet(used),), created_ns=now_ns())
                 self.add(network)
-            except Conflict:
-                return self.load(DEFAULT_NETWORK)  # somebody was faster
+            elif is_used(network.ipv4, used):
+                network = network.replace(subnets=(choose_subnet(used),))
+                files.save_json(self.layout.network(DEFAULT_NETWORK), network.to_document())
+                log.debug("moved the default network", subnet=network.ipv4.text)
         return network
+
+    def _load_default(self) -> Network | None:
+        try:
+            return self.load(DEFAULT_NETWORK)
+        except NotFound:
+            return None
 
     def lock(self) -> DirectoryLock:
         """Take the lock of whoever chooses a subnet: two new networks must not choose the same. The caller closes it."""
@@ -115,8 +138,9 @@ class NetworkStore:
         return lock
 
 
-def used_subnets(store: NetworkStore, route: Route) -> list[tuple[bytes, int]]:
-    """Return what a new network must not overlap: the machine's routes and addresses, and the other networks."""
+def used_subnets(store: NetworkStore, route: Route, *, besides: str = "") -> list[tuple[bytes, int]]:
+    """Return what a network must not overlap: the machine's routes and addresses, and the networks but that of a name."""
     found = [(entry.packed, entry.prefix) for entry in route.routes() if entry.packed]
     found += [(address.packed, address.prefix) for _, address in route.addresses()]
-    return found + [(subnet.packed, subnet.prefix) for network in store.all() for subnet in network.subnets]
+    return found + [
+        (subnet.packed, subnet.prefix) for network in store.all() if network.name != besides for subnet in network.subnets]
