@@ -26,7 +26,11 @@ def start_time(pid: int) -> int:
 
 def change_record(mydocker: Mydocker, **changes: Any) -> None:
     """Change the record of the container `c`."""
-    path = f"{mydocker.directory_of('c')}/config.json"
+    change_file(f"{mydocker.directory_of('c')}/config.json", **changes)
+
+
+def change_file(path: str, **changes: Any) -> None:
+    """Change some keys of a JSON file."""
     with open(path, encoding="utf-8") as stream:
         record = json.load(stream)
     with open(path, "w", encoding="utf-8") as stream:
@@ -153,7 +157,30 @@ def no_object(path: str) -> None:
         stream.write("[]")
 
 
-@pytest.mark.parametrize("breaking", [cut, empty, no_record, no_object], ids=lambda act: act.__name__)
+def other_version(path: str) -> None:
+    change_file(path, version=2)
+
+
+def other_kind(path: str) -> None:
+    change_file(path, created_ns="yesterday")
+
+
+def no_config(path: str) -> None:
+    change_file(path, config={})
+
+
+def unknown_state(path: str) -> None:
+    change_file(path, status="asleep")
+
+
+def other_container(path: str) -> None:
+    change_file(path, id="../elsewhere")
+
+
+@pytest.mark.parametrize(
+    "breaking",
+    [cut, empty, no_record, no_object, other_version, other_kind, no_config, unknown_state, other_container],
+    ids=lambda act: act.__name__)
 @pytest.mark.parametrize("is_running_now", [True, False], ids=["running", "ended"])
 def test_broken_record_hides_no_other_container_and_goes_by_force(
     mydocker: Mydocker, busybox: str, is_running_now: bool, breaking: Callable[[str], None],

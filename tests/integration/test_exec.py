@@ -158,6 +158,17 @@ def test_exec_in_a_container_that_is_removed_meanwhile_says_so_and_leaves_nothin
     assert mydocker.container_ids() == []
 
 
+def test_detached_sessions_that_have_ended_leave_nothing_behind(mydocker: Mydocker, box: str) -> None:
+    execs = f"{mydocker.directory_of(box)}/exec"
+    for _ in range(3):
+        mydocker("exec", "-d", box, "true")
+        until(lambda: all(os.path.exists(f"{execs}/{name}/exit") for name in os.listdir(execs)))
+    assert len(os.listdir(execs)) == 1
+    mydocker("exec", "-d", box, "sleep", "1000")
+    mydocker("exec", box, "true")
+    assert len(os.listdir(execs)) == 1
+
+
 def test_directory_of_a_session_does_not_bring_a_removed_container_back(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         _make_directory(f"{tmp_path}/removed/exec")

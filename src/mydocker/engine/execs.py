@@ -1,7 +1,7 @@
 """Exec sessions: further processes in running containers.
 
     container/<id>/exec/<exec id>/    started, exit: what the session's monitor recorded; gone after a
-                                      foreground session, kept of a detached one until `rm`
+                                      foreground session, kept of others until the next exec
 """
 from __future__ import annotations
 
@@ -168,10 +168,17 @@ def _make_directory(parent: str) -> str:
     try:
         os.mkdir(parent, 0o700)
     except FileExistsError:
-        pass  # not the first session
+        _remove_ended(parent)  # not the first session
     directory = f"{parent}/{ids.new_unique()}"
     os.mkdir(directory, 0o700)
     return directory
+
+
+def _remove_ended(parent: str) -> None:
+    """Remove what detached sessions, or those of killed commands, have left: else a container that lives long gathers them."""
+    for name in os.listdir(parent):
+        if os.path.exists(f"{parent}/{name}/{paths.EXIT}"):
+            recover.remove_tree(f"{parent}/{name}")
 
 
 def _start(

@@ -20,6 +20,7 @@ from mydocker.base.errors import Conflict, Corrupt, NotFound
 from mydocker.base.locks import DirectoryLock, lock_directory
 from mydocker.base.record import Record
 
+from .lifecycle import STATES
 from .request import is_name
 
 TYPE_CHECKING = False
@@ -97,13 +98,42 @@ class ContainerRecord(Record):
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> ContainerRecord:
-        """Return the record of a config.json; keys that are not ours are left out. Raises KeyError, TypeError, ValueError."""
+        """Return the record of a config.json; keys that are not ours are left out. Raises KeyError, TypeError, ValueError.
+
+        What is wrong must show here: later it would be an error of the engine's, at whoever lists all containers.
+        """
         if not isinstance(document, dict) or not isinstance(document.get("config"), dict):
             raise TypeError("no object with a config")
+        if document.get("version") != _VERSION:
+            raise ValueError(f"it is of version {document.get('version')!r}, this mydocker knows {_VERSION}")
         values = {key: document[key] for key in cls._fields if key in document}
         values["pid"] = int(values["pid"]) if values.get("pid") else None
         values["layers"] = tuple(values.get("layers", ()))
+        for key, value in values.items():
+            if not isinstance(value, _KINDS[key]):
+                raise TypeError(f"{key} is {value!r}")
+        if values["status"] not in STATES or not is_name(values["name"]):
+            raise ValueError(f"status {values['status']!r}, name {values['name']!r}")
+        if missing := _CONFIG_KEYS - values["config"].keys():
+            raise KeyError(f"config has no {min(missing)}")
         return cls(**values)
+
+
+_TEXT, _NUMBER, _FLAG, _MAYBE_NUMBER, _MAYBE_LIST = (str,), (int,), (bool,), (int, type(None)), (list, type(None))
+#: What JSON makes of each field.
+_KINDS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "name", "command", "status", "boot_id", "image", "image_id", "base", "error"), _TEXT),
+    **dict.fromkeys(("stop_requested", "is_restarting", "is_recorded_end", "oom_killed"), _FLAG),
+    **dict.fromkeys((
+        "pid", "start_time", "started_ns", "finished_ns", "exit_code", "signal", "cpu_ns", "memory_peak_bytes"), _MAYBE_NUMBER),
+    **dict.fromkeys(("endpoints", "ports"), _MAYBE_LIST),
+    "created_ns": _NUMBER, "config": (dict,), "layers": (tuple,),
+}
+#: What is looked up in each container's `config` without asking whether it is there.
+_CONFIG_KEYS = {
+    "argv", "env", "interactive", "labels", "log_files", "log_max_bytes", "network", "rm", "stop_signal", "stop_timeout_s", "tty",
+    "user", "workdir",
+}
 
 
 class Claim:
@@ -289,7 +319,10 @@ class Store:
         """Return a container's record. Raises NotFound, Corrupt."""
         path = f"{self.layout.container(container_id)}/{paths.RECORD}"
         try:
-            return ContainerRecord.from_document(files.load_json(path))
+            record = ContainerRecord.from_document(files.load_json(path))
+            if record.id != container_id:
+                raise ValueError(f"it is of container {record.id!r}")  # its id leads to paths
+            return record
         except (KeyError, TypeError, ValueError) as error:
             raise Corrupt(f"read {path}: it is not a container's record: {error}", hint=BROKEN_HINT) from error
         except Corrupt as error:
