@@ -90,6 +90,15 @@ def test_exit_code_of_a_failed_command_is_passed_on(mydocker: Mydocker, busybox:
     mydocker("build", context(f"FROM {busybox}\nRUN exit 42\n"), code=42)
 
 
+def test_prune_leaves_what_an_empty_stage_stands_on(mydocker: Mydocker, busybox: str, context: Write) -> None:
+    mydocker("build", "-t", "e", context(f"FROM scratch AS none\nENV a=1\nFROM {busybox}\nCOPY --from=none / /x\n"))
+    pruning = [subprocess.Popen([*mydocker.argv, "builder", "prune", "-af"], env=mydocker.environ()) for _ in range(4)]
+    assert [process.wait() for process in pruning] == [0, 0, 0, 0]
+    assert not [name for name in os.listdir(f"{mydocker.root}/build") if name.endswith(".json")]
+    assert mydocker("builder", "prune").out == "Forgot 0 entries of the build cache\n"
+    mydocker("build", "-t", "e", context(f"FROM scratch AS none\nENV a=1\nFROM {busybox}\nCOPY --from=none / /x\n"))
+
+
 def test_cache_survives_rmi_and_prune_forgets_it(mydocker: Mydocker, busybox: str, context: Write) -> None:
     place = context(f"FROM {busybox} AS one\nRUN touch /one\nFROM {busybox}\nCOPY --from=one /one /two\n")
     mydocker("build", "-t", "c", place)

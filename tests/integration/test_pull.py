@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from harness import Mydocker
 from image_rig import digest, image_config, member, tar
-from registry_rig import PROGRAM, Registry, descriptor, new_image
+from registry_rig import PROGRAM, Answer, Answering, Asked, Registry, descriptor, new_image, packed
 
 from mydocker.oci import media_types
 
@@ -151,3 +151,20 @@ def test_schema_1_artifacts_and_foreign_layers_are_refused_by_name(mydocker: Myd
     registry.put_manifest("odd", "chart", chart)
     assert "no container image, but 'application/vnd.cncf.helm" in mydocker("pull", f"{registry.host}/odd:chart", code=125).err
     assert image_config(layer)
+
+
+def test_tar_is_imported_from_a_web_server(mydocker: Mydocker, busybox_tar_bytes: bytes) -> None:
+    def answer(asked: Asked) -> Answer:
+        found = {
+            "/root.tar.gz": (200, {}, packed(busybox_tar_bytes)), "/cut": (200, {"Content-Length": "99999999"}, busybox_tar_bytes),
+            "/moved": (302, {"Location": "/root.tar.gz"}, b""), "/away": (302, {"Location": "file:///etc/shadow"}, b"")}
+        return found.get(asked.path, (404, {}, b"none"))
+
+    with Answering(answer) as server:
+        for path in ("root.tar.gz", "moved"):
+            mydocker("import", f"http://{server.host}/{path}", "fetched")
+            assert mydocker("run", "--rm", "fetched", "echo", "here").out == "here\n"
+        assert json.loads(mydocker("image", "inspect", "fetched").out)[0]["Comment"] == "Imported from moved"
+        for path, told in (("cut", "broke off"), ("away", "no web address"), ("none", "404")):
+            assert told in mydocker("import", f"http://{server.host}/{path}", "bad", code=125).one_error_line()
+    assert "no image bad" in mydocker("run", "--pull=never", "bad", code=125).err

@@ -10,6 +10,7 @@ blobs, so that `rmi` leaves both, and `builder prune` takes all. Owns no lock: r
 from __future__ import annotations
 
 import os
+import time
 
 from mydocker.base import files
 from mydocker.base.errors import Corrupt
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mydocker.base.paths import Layout
 
 VERSION = 1
+_TEMPORARY_S = 60.0
 
 
 class Hit(Record):
@@ -86,6 +88,23 @@ class Cache:
         return f"{self._layout.build}/{key.removeprefix('sha256:')}.json"
 
 
+def _unlink(path: str) -> bool:
+    """Remove a file; tells whether it was there: another may be pruning, too."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _is_dead(path: str) -> bool:
+    """Tell whether a record's temporary file is one that a killed build left: the living rename theirs at once."""
+    try:
+        return time.time() - os.stat(path).st_mtime > _TEMPORARY_S
+    except FileNotFoundError:
+        return False
+
+
 def prune(layout: Layout) -> int:
     """Forget every record and every cache directory that nobody uses; returns how many."""
     from mydocker.base import locks  # cold
@@ -99,10 +118,13 @@ def prune(layout: Layout) -> int:
         return 0
     for name in names:
         path = f"{layout.build}/{name}"
-        if not name.startswith(".cache-"):
-            os.unlink(path)
-            count += name.endswith(".json")
+        if name.endswith(".json"):
+            count += _unlink(path)
             continue
+        if name.endswith(".tmp") and _is_dead(path):
+            _unlink(path)
+        if not name.startswith(".cache-"):
+            continue  # what builds stand on while they have nothing else
         try:
             lock = locks.lock_directory(path, wait=False)
         except NotFound:

@@ -45,7 +45,8 @@ def open_download(url: str) -> HTTPResponse:
     except HTTPError as error:
         raise Unavailable(f"fetch {url}: {error.code} {error.reason}") from error
     except (URLError, OSError, ValueError) as error:
-        raise Unavailable(f"fetch {url}: {getattr(error, 'reason', error)}") from error
+        reason = getattr(error, "reason", error)
+        raise Unavailable(f"fetch {url}: {(getattr(reason, 'strerror', None) or str(reason)).lower()}") from error
 
 
 def download(url: str, directory_fd: int, checksum: str = "") -> Download:

@@ -100,7 +100,7 @@ VERBS = (
     Verb("logout", "[REGISTRY]", "Forget the password for a registry", 0, 1),
     Verb("build", "CONTEXT", "Make an image of a Dockerfile and the files it names", 1, 1),
     Verb("builder-prune", "", "Forget the build cache", 0, 0, module="build"),
-    Verb("import", "TAR|- [IMAGE[:TAG]]", "Make an image of a tar of a root file system", 1, 2, module="import_"),
+    Verb("import", "TAR|URL|- [IMAGE[:TAG]]", "Make an image of a tar of a root file system", 1, 2, module="import_"),
     Verb("load", "", "Load images from an OCI or Docker archive", 0, 0),
     Verb("save", "IMAGE...", "Save images as an archive that docker, podman and load take", 1, -1),
     Verb("image-prune", "", "Remove the images that have no name, or that no container uses", 0, 0, module="tidying"),

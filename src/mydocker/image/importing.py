@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 
 from mydocker.base import clock
-from mydocker.base.errors import Corrupt, NotFound
+from mydocker.base.errors import Corrupt, NotFound, Unavailable
+from mydocker.base.undo import Undo
 from mydocker.oci.media_types import MEDIA_MANIFEST
 from mydocker.storage import blobs
-from mydocker.storage.ingest import ingest, read_stream
+from mydocker.storage.ingest import CHUNK_BYTES, ingest, read_stream
 
 from . import config
 from .publish import NewImage, Staging
@@ -35,7 +36,7 @@ def import_tar(
     change: Sequence[str] = (),
     platform: str = "",
 ) -> str:
-    """Import a tar (plain, gzip, zstd) from a path, `-` (standard input) or a binary file.
+    """Import a tar (plain, gzip, zstd) from a path, an http URL, `-` (standard input) or a binary file.
 
     `reference` is canonical, or empty for none; `overrides` are words of the image config
     (`config.OVERRIDES`), `change` lines of a Dockerfile (image/changes.py). Returns
@@ -48,20 +49,17 @@ def import_tar(
     make_config("", "", "")  # a mistake is told before anything is read
     layout.ensure()
     blobs.ensure_layout(layout)
-    fd = -1
-    try:
-        if source == "-":
-            read, shown = read_stream(0), "-"
-        elif isinstance(source, (str, os.PathLike)):
-            shown = os.fspath(source)
-            fd = _open(shown)
-            read = read_stream(fd)
+    shown = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
+    with Undo() as undo:
+        if shown.startswith(("http://", "https://")):
+            read = _open_url(shown, undo)
+        elif shown == "-":
+            read = read_stream(0 if source == "-" else source)
         else:
-            read, shown = read_stream(source), "-"
+            fd = _open(shown)
+            undo.callback(os.close, fd)
+            read = read_stream(fd)
         return _import(layout, read, reference, message or f"Imported from {os.path.basename(shown)}", make_config)
-    finally:
-        if fd >= 0:
-            os.close(fd)
 
 
 def _open(path: str) -> int:
@@ -69,6 +67,20 @@ def _open(path: str) -> int:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotFound(f"import {path}: there is no such file") from None
+
+
+def _open_url(url: str, undo: Undo) -> Callable[[], bytes]:
+    """Return a `read` over what a URL gives; `undo` closes it. Raises Unavailable."""
+    from mydocker.registry import settings  # cold: HTTP and TLS
+    from mydocker.registry.transport import Transport
+
+    transport = Transport(settings.load())
+    undo.callback(transport.close)
+    response = transport.send("GET", url)
+    undo.callback(response.close)
+    if response.status != 200:
+        raise Unavailable(f"import {url}: the server answers {response.status}")
+    return lambda: response.read(CHUNK_BYTES)
 
 
 def _import(
