@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 import pytest
@@ -183,6 +184,18 @@ class Machine(Place):
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["ip", "netns", "del", self.name], check=True)
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Have this thread of the test on the machine."""
+        home, there = os.open("/proc/thread-self/ns/net", os.O_RDONLY), os.open(f"/run/netns/{self.name}", os.O_RDONLY)
+        sc.setns(there, sc.CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            sc.setns(home, sc.CLONE_NEWNET)
+            os.close(home)
+            os.close(there)
 
     def set(self, name: str, value: str) -> None:
         """Set a sysctl of this machine's network."""

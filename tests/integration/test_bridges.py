@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 from harness import Mydocker, until
-from network_rig import Machine, Place, Server, address_of, make_network, start
+from network_rig import Machine, Place, Server, TestHost, address_of, make_network, start
 
 from mydocker.base.paths import Layout
 from mydocker.network.model import Network
@@ -100,6 +100,23 @@ def test_what_a_container_advertises_as_a_router_is_not_believed(mydocker: Mydoc
         assert place.run("ip", "-6", "route") == routes
         assert "2001:db8:bad" not in place.run("ip", "-6", "addr")
     assert ("fe80" in victim.run("ip", "-6", "addr", "show", "eth0")) == ipv6
+
+
+def test_the_machine_keeps_its_way_out_that_a_router_advertises(mydocker: Mydocker, machine: Machine) -> None:
+    """The kernel forgets such a default route when it is to forward IPv6 packets itself."""
+    with TestHost(os.getpid() + 2, machine.name) as router:
+        machine.set("net.ipv6.conf.all.forwarding", "0")
+        until(lambda: "tentative" not in (text := router.run("ip", "-6", "addr", "show", "eth0")) and "fe80" in text)
+
+        def is_heard() -> bool:
+            advertise(router, "eth0")
+            return "default via fe80" in machine.run("ip", "-6", "route")
+
+        until(is_heard)
+        make_network(mydocker, "net", ipv6=True)
+        start(mydocker, "c", "--network", "net")
+        assert machine.run("sysctl", "-n", "net.ipv6.conf.all.forwarding") == "1\n"
+        assert "default via fe80" in machine.run("ip", "-6", "route")
 
 
 def test_the_devices_of_a_deleted_bridge_are_adopted_by_their_own_network_only(mydocker: Mydocker, machine: Machine) -> None:

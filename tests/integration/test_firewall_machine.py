@@ -9,6 +9,10 @@ import pytest
 from harness import Mydocker
 from network_rig import Machine, Place, Server, TestHost, address_of, free_port, make_network, start
 
+from mydocker.base.paths import Layout
+from mydocker.linux.nft import Tables
+from mydocker.network import firewall, ruleset
+
 pytestmark = pytest.mark.needs("root", "netns", "nft", "ip", "nsenter")
 
 
@@ -162,3 +166,16 @@ def test_port_53_of_every_address_is_published_beside_the_resolvers_of_networks(
 
 def gateway_of(mydocker: Mydocker, name: str) -> str:
     return str(mydocker.inspect(name)["NetworkSettings"]["Gateway"])
+
+
+def test_the_kernel_takes_elements_for_sctp(mydocker: Mydocker, machine: Machine) -> None:
+    """As rules and one by one, where there is no SCTP to try them with."""
+    start(mydocker, "c")
+    layout = Layout(mydocker.root)
+    port = firewall.Published(owner="7", protocol="sctp", host_ip="0.0.0.0", host_port=9000, ip="10.9.9.9", port=9)
+    name, element = firewall.element_of(port)
+    with machine.entered():
+        ruleset.build(layout, lambda: [port])
+        assert "sctp . 9000 comment \"7\" : 10.9.9.9 . 9" in machine.run("nft", "list", "map", "inet", firewall.table_name(layout), "any4")
+        with Tables() as tables:
+            assert tables.find(firewall.table_name(layout), name, element.key) == element

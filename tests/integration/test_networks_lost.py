@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness import Mydocker
@@ -100,3 +101,11 @@ def test_another_state_roots_network_that_nobody_is_on_stays(
     mydocker("network", "prune", "-f")
     assert NetworkStore(Layout(second.root)).load("bridge").bridge in machine.run("ip", "-o", "link")
     second.destroy()
+
+
+def test_twenty_first_starts_at_once_make_one_default_network(mydocker: Mydocker, machine: Machine) -> None:
+    with ThreadPoolExecutor(20) as pool:
+        results = [*pool.map(lambda number: mydocker("run", "-d", "busybox", "sleep", "1000", timeout_s=50).err, range(20))]
+    assert set(results) == {""}
+    assert machine.run("ip", "-o", "link", "show", "type", "bridge").count("\n") == 1
+    assert len({address_of(mydocker, name) for name in mydocker.rows()}) == 20

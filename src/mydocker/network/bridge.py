@@ -121,7 +121,7 @@ def _add_bridge(route: Route, network: Network, number: int) -> None:
 
 
 def enable_forwarding(network: Network) -> None:
-    """Have the machine forward packets, which is off by default. Raises RuntimeFailed."""
+    """Have the machine forward packets, which is off by default, and stay what it is otherwise. Raises RuntimeFailed."""
     if network.internal:
         return
     paths = ["/proc/sys/net/ipv4/ip_forward"]
@@ -131,9 +131,26 @@ def enable_forwarding(network: Network) -> None:
         try:
             if files.read_bytes(path).strip() == b"0":
                 log.debug("turn forwarding on", path=path)
+                if "ipv6" in path:
+                    _keep_routers()
                 _write(path, b"1")
         except OSError as error:
             raise RuntimeFailed(f"turn on forwarding ({path}): {os.strerror(error.errno or 0).lower()}") from error
+
+
+def _keep_routers() -> None:
+    """Have the machine's devices go on believing routers: one that forwards forgets its way out, where that was advertised.
+
+    1 means "unless I forward", 2 "always" (Documentation/networking/ip-sysctl.rst, accept_ra). Raises OSError.
+    """
+    conf = "/proc/sys/net/ipv6/conf"
+    for device in os.listdir(conf):
+        if device not in ("all", "default", "lo") and not device.startswith(("mb", "mc", "mv")):
+            try:
+                if files.read_bytes(path := f"{conf}/{device}/accept_ra").strip() == b"1":
+                    _write(path, b"2")
+            except FileNotFoundError:
+                continue  # the device has just gone
 
 
 def _write(path: str, value: bytes) -> None:
