@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 #: Nothing that the engine writes for itself is larger; a bigger file is not ours.
 MAX_DOCUMENT_BYTES = 32 << 20
 
-_FS_IOC_GETFLAGS, _FS_IOC_SETFLAGS, _FS_TOPDIR_FL = 0x80086601, 0x40086602, 0x00020000
-
 
 def read_bytes(path: str, *, dir_fd: int | None = None, limit_bytes: int = MAX_DOCUMENT_BYTES) -> bytes:
     """Return the content of a small file. Raises OSError; Corrupt when it is larger than the limit."""
@@ -95,25 +93,3 @@ def load_keyed(path: str, *, dir_fd: int | None = None) -> dict[str, str]:
     text = read_bytes(path, dir_fd=dir_fd).decode("utf-8", "replace")
     pairs = (line.partition(" ") for line in text.splitlines())
     return {key: value for key, _, value in pairs if key}
-
-
-def spread_subdirectories(directory: str) -> None:
-    """Tell ext4 that the subdirectories have nothing to do with each other (chattr +T, ioctl_iflags(2)).
-
-    It then puts each into a block group of its own choice. Otherwise all containers' inodes come from one
-    group, whose lock parallel starts share, and where (without a journal) every new inode steps over each
-    one that was freed in the last minute: an eighth of all the work of a start after a few hundred of them.
-    """
-    import fcntl  # cold: once in a root's life
-    import sys
-
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        flags = bytearray(4)  # an int, whatever the requests' size field says
-        fcntl.ioctl(fd, _FS_IOC_GETFLAGS, flags)
-        value = int.from_bytes(flags, sys.byteorder) | _FS_TOPDIR_FL
-        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, value.to_bytes(4, sys.byteorder))
-    except OSError:
-        pass  # another file system, which knows no such hint
-    finally:
-        os.close(fd)

@@ -80,9 +80,5 @@ def loads(text: str | bytes, *, source: str = "JSON text") -> Any:
 
 def dumps(value: Any, *, sort_keys: bool = False) -> str:
     """Return compact JSON text (non-ASCII kept). Raises TypeError, ValueError for what JSON lacks."""
-    return escape_surrogates(_encode(value, sort_keys))
-
-
-def escape_surrogates(text: str) -> str:
-    r"""Return JSON text that can be encoded: Python's "\udcff", a byte of an argument that is not UTF-8, is escaped."""
-    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+    # A byte of an argument that is not UTF-8, "\udcff" in Python, cannot be encoded: it becomes JSON's escape of that name.
+    return _encode(value, sort_keys).encode("utf-8", "backslashreplace").decode()

@@ -54,9 +54,9 @@ class Layout:
         for name in ("image", "layer", "container", "creating", "name", "volume", "network", "trash"):
             os.makedirs(f"{self.root}/{name}", mode=0o700, exist_ok=True)
             if name == "container":
-                from . import files  # cold: once in a root's life
+                from .spreading import spread_subdirectories  # cold: once in a root's life
 
-                files.spread_subdirectories(f"{self.root}/{name}")
+                spread_subdirectories(f"{self.root}/{name}")
         os.makedirs(self.run, mode=0o700, exist_ok=True)
 
     @property

@@ -50,7 +50,8 @@ class Output:
         """Gather a JSON document, indented for people."""
         import json  # cold: indented text is what the quick encoder lacks
 
-        self.line(jsontext.escape_surrogates(json.dumps(value, indent=4, ensure_ascii=False)))
+        # As jsontext does it: JSON is UTF-8, whatever bytes a container was given.
+        self.write_bytes(f"{json.dumps(value, indent=4, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
 
     def json_line(self, value: Any) -> None:
         """Gather a JSON document as one line."""

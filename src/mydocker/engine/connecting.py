@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from mydocker.base import log, trace
-from mydocker.base.errors import Conflict, Unavailable
+from mydocker.base.errors import Conflict, MydockerError, Unavailable
 from mydocker.linux.netlink import AF_INET, AF_INET6, Route
 from mydocker.network import bridge, firewall
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
@@ -55,7 +55,20 @@ def load_network(store: NetworkStore, name: str) -> Network:
 
 
 def join_networks(layout: Layout, record: ContainerRecord, created: Created, reservation: Reservation | None) -> ContainerRecord:
-    """Put a container on its networks and return its record with what came of it. Raises what network/bridge.py does."""
+    """Put a container on its networks and return its record with what came of it.
+
+    Raises what network/bridge.py does, or what the init has reported: one that has failed has no namespace any more.
+    """
+    try:
+        return _join(layout, record, created, reservation)
+    except (MydockerError, OSError):
+        from mydocker.runtime.lastwords import raise_failure  # cold
+
+        raise_failure(created.channel)
+        raise
+
+
+def _join(layout: Layout, record: ContainerRecord, created: Created, reservation: Reservation | None) -> ContainerRecord:
     from .etc_files import write_files  # cold
 
     endpoints = connect(layout, record, created)

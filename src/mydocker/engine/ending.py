@@ -10,7 +10,7 @@ import errno
 import os
 
 from mydocker.base import log, paths, trace
-from mydocker.base.errors import Conflict, Corrupt, MydockerError, NotFound, Timeout, Unavailable
+from mydocker.base.errors import Conflict, Corrupt, NotFound, Timeout, Unavailable
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
 from mydocker.monitor.attach import Session
@@ -240,7 +240,11 @@ def remove(
     except (Corrupt, NotFound) as error:
         if not force:
             raise
-        _remove_unreadable(store, container_id, error)
+        from .remains import remove_remains  # cold
+
+        log.debug("remove unreadable", container=container_id, error=error)
+        with store.lock(container_id):
+            remove_remains(store, container_id)
         return
     if record.status in ALIVE and record.status != CREATED and not force:
         raise Conflict(
@@ -260,19 +264,6 @@ def _kill_cgroup(record: ContainerRecord) -> None:
         group.Cgroup.open(record.cgroups_path).kill()
     except NotFound:
         pass  # nothing is left
-
-
-def _remove_unreadable(store: Store, container_id: str, error: MydockerError) -> None:
-    """Remove a container of which only the directory, the name and the cgroup can be told."""
-    log.debug("remove unreadable", container=container_id, error=error)
-    with store.lock(container_id):
-        # Its processes are known by the cgroup that they are in, not by a pid that was stored.
-        name, path = recover.remains_of(store, container_id)
-        from .publishing import withdraw_unrecorded  # cold
-
-        withdraw_unrecorded(store, container_id)
-        group.remove(path)
-        recover.remove_tree(store.discard(container_id, name))
 
 
 def _remove_ended(store: Store, container_id: str, *, force: bool, delete: Callable[[str], object]) -> None:

@@ -13,13 +13,11 @@ import os
 import sys
 
 from mydocker.base import paths, trace
-from mydocker.base.errors import MydockerError
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
 from mydocker.linux.process import boot_id, read_start_time
 from mydocker.runtime.cloning import Created, kill_and_reap
 from mydocker.runtime.create import create
-from mydocker.runtime.sync import take_failure
 
 from .becoming import become_monitor, execute_monitor, keep, open_stdio, sync_failure
 from .lifecycle import CREATED, RUNNING
@@ -132,11 +130,7 @@ def _make_container(order: ContainerStage) -> NoReturn:
         if config.get("endpoints"):
             from .connecting import join_networks  # cold
 
-            try:
-                record = join_networks(order.store.layout, record, created, reservation)
-            except (MydockerError, OSError):
-                take_failure(created.channel)  # an init that has failed has no namespace any more: it knows why
-                raise
+            record = join_networks(order.store.layout, record, created, reservation)
         # Written before it is true: the journal entry, which the monitor removes at READY, says so until then.
         # Fails when an impatient client has discarded the directory meanwhile: then nothing may remain.
         record = record.replace(

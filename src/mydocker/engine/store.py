@@ -109,25 +109,23 @@ class ContainerRecord(Record):
         values = {key: document[key] for key in cls._fields if key in document}
         values["pid"] = int(values["pid"]) if values.get("pid") else None
         values["layers"] = tuple(values.get("layers", ()))
-        for key, value in values.items():
-            if not isinstance(value, _KINDS[key]):
-                raise TypeError(f"{key} is {value!r}")
-        if values["status"] not in STATES or not is_name(values["name"]):
-            raise ValueError(f"status {values['status']!r}, name {values['name']!r}")
+        wrong = [key for key, value in values.items() if not isinstance(value, _KINDS[key])]
+        if wrong or values["status"] not in STATES or not is_name(values["name"]):
+            raise TypeError(f"it has another kind of {', '.join(wrong) or 'status or name'}")
         if missing := _CONFIG_KEYS - values["config"].keys():
             raise KeyError(f"config has no {min(missing)}")
         return cls(**values)
 
 
-_TEXT, _NUMBER, _FLAG, _MAYBE_NUMBER, _MAYBE_LIST = (str,), (int,), (bool,), (int, type(None)), (list, type(None))
 #: What JSON makes of each field.
-_KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("id", "name", "command", "status", "boot_id", "image", "image_id", "base", "error"), _TEXT),
-    **dict.fromkeys(("stop_requested", "is_restarting", "is_recorded_end", "oom_killed"), _FLAG),
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("id", "name", "command", "status", "boot_id", "image", "image_id", "base", "error"), str),
+    **dict.fromkeys(("stop_requested", "is_restarting", "is_recorded_end", "oom_killed"), bool),
     **dict.fromkeys((
-        "pid", "start_time", "started_ns", "finished_ns", "exit_code", "signal", "cpu_ns", "memory_peak_bytes"), _MAYBE_NUMBER),
-    **dict.fromkeys(("endpoints", "ports"), _MAYBE_LIST),
-    "created_ns": _NUMBER, "config": (dict,), "layers": (tuple,),
+        "pid", "start_time", "started_ns", "finished_ns", "exit_code", "signal", "cpu_ns", "memory_peak_bytes"),
+        (int, type(None))),
+    **dict.fromkeys(("endpoints", "ports"), (list, type(None))),
+    "created_ns": int, "config": dict, "layers": tuple,
 }
 #: What is looked up in each container's `config` without asking whether it is there.
 _CONFIG_KEYS = {

@@ -216,11 +216,7 @@ class Session:
         """
         from .relay import Relay
 
-        relay = Relay(self, stdin_fd, stdout_fd, stderr_fd, tty=tty, detach_keys=detach_keys)
-        try:
-            return relay.run(signals, on_signal)
-        finally:
-            self.output_error = relay.output_error
+        return Relay(self, stdin_fd, stdout_fd, stderr_fd, tty=tty, detach_keys=detach_keys).run(signals, on_signal)
 
     def receive_now(self) -> Event | None:
         """Take one message that is there; None when it was none to show. For loops that poll `fd`."""

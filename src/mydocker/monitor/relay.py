@@ -62,7 +62,7 @@ class Relay:
     """One run of the loop.
 
     Standard output or error that cannot be written any more (its reader is gone, the disk is full) is
-    dropped from then on, the first error kept in `output_error`; the container goes on.
+    dropped from then on, the first error kept in the session's `output_error`; the container goes on.
     """
 
     def __init__(
@@ -77,7 +77,6 @@ class Relay:
         self._messages: list[bytes] = []  # for the monitor, until the socket has room
         self._output = memoryview(b"")    # for `_output_to`, until it has room
         self._output_to = -1
-        self.output_error: OSError | None = None
 
     def run(self, signals: tuple[int, ...], on_signal: Callable[[int], None] | None) -> ExitRecord | Detached:
         """Relay until the container ends or the user detaches; `on_signal` is called for each of `signals`."""
@@ -193,7 +192,7 @@ class Relay:
 
     def _drop_output(self, fd: int, error: OSError) -> None:
         self._output = memoryview(b"")
-        self.output_error = self.output_error or error
+        self._session.output_error = self._session.output_error or error
         for stream, candidate in self._output_fds.items():
             if candidate == fd:
                 self._output_fds[stream] = -1

@@ -92,19 +92,6 @@ def receive_message(sock: _socket.socket, expected: bytes) -> tuple[bytes, int]:
     return message[1:], fd
 
 
-def take_failure(sock: _socket.socket) -> None:
-    """Raise the error that the other side has reported by now, if it has one; what else it said is thrown away."""
-    while True:
-        try:
-            message = sock.recv(_MAX_MESSAGE_BYTES, _socket.MSG_DONTWAIT)
-        except (BlockingIOError, ConnectionResetError):
-            return
-        if message[:1] == FAILED:
-            raise unpack_failure(message)
-        if not message:
-            return
-
-
 def ask(sock: _socket.socket, message: bytes) -> None:
     """Send a request of the init's and wait until the creator has served it."""
     sock.send(message)

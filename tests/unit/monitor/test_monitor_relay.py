@@ -119,7 +119,7 @@ def test_reader_that_went_away_does_not_stop_the_container(fast_rig: Rig, with_i
     relay = Relay(run.session, null if with_input else -1, out_write, out_write, tty=False, detach_keys=b"")
     result = relay.run((), None)
     assert isinstance(result, ExitRecord) and result.exit_code == 6
-    assert isinstance(relay.output_error, BrokenPipeError)
+    assert isinstance(relay._session.output_error, BrokenPipeError)
     os.close(out_write)
     os.close(null)
 
