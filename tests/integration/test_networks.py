@@ -149,6 +149,12 @@ def test_containers_without_networks_of_their_own_join_none(mydocker: Mydocker, 
     assert "it was made with --network none" in mydocker("network", "connect", "one", "c", code=125).one_error_line()
 
 
+def test_modes_are_neither_joined_nor_left(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("create", "--name", "c", busybox, "true")
+    for verb in ("connect", "disconnect"):
+        assert "host is no network that can be" in mydocker("network", verb, "host", "c", code=125).one_error_line()
+
+
 def test_what_a_killed_create_left_goes_with_the_next_command(mydocker: Mydocker) -> None:
     leftover = f"{mydocker.root}/network/.net.0123456789abcdef.tmp"
     with open(leftover, "wb"):

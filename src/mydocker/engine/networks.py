@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 #: How long the kernel may take to tear down the network namespaces of containers that have ended.
 _TEARDOWN_S = 5.0
 _DEFAULT_ALIASES = ("bridge", "default")
+_MODES = ("host", "none")
 
 
 class Member(Record):
@@ -102,7 +103,11 @@ class Networks:
         return self._networks.all()
 
     def get(self, reference: str) -> Network:
-        """Return a network by name, id or unique prefix of an id. Raises NotFound, Conflict (ambiguous)."""
+        """Return a network by name, id or unique prefix of an id. Raises NotFound, Conflict (ambiguous; a mode)."""
+        if reference in _MODES:
+            raise Conflict(
+                f"{reference} is no network that can be joined or left",
+                hint=f"a container has it for life: run --network {reference}")
         return self._networks.default() if reference in _DEFAULT_ALIASES else self._networks.find(reference)
 
     def members(self, network: Network) -> Sequence[Member]:
@@ -122,7 +127,7 @@ class Networks:
 
     def remove(self, reference: str) -> Network:
         """Remove a network and its bridges. Raises NotFound, Conflict (in use; predefined)."""
-        if reference in (*_DEFAULT_ALIASES, "host", "none"):
+        if reference in (*_DEFAULT_ALIASES, *_MODES):
             raise Conflict(f"network {reference} is predefined and cannot be removed")
         network = self._networks.find(reference)
         if network.name == DEFAULT_NETWORK:

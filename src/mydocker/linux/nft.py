@@ -105,7 +105,7 @@ class Tables:
         packet = self._pack(_BATCH_BEGIN, 0, 0, b"") + self._pack(
             _SUBSYSTEM << 8 | _NEWTABLE, _NLM_F_CREATE | _NLM_F_ACK, INET, text_attribute(_TABLE, "mydocker-probe"))
         self._socket.send(packet)
-        return not self._read_code()
+        return not _code_of(self._socket.recv(_BUFFER))
 
     def remove_table(self, table: str) -> None:
         """Remove a table of the family inet; one that is not there is fine. Raises Refused."""
@@ -129,15 +129,16 @@ class Tables:
         packet += self._pack(_BATCH_END, 0, 0, b"")
         if len(packet) > _BUFFER // 4:
             self._socket.setsockopt(_socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * len(packet))
+        first = self._sequence - len(messages)
         self._socket.send(packet)
-        codes = [self._read_code() for _ in messages]
-        code = next((code for code in codes if code), 0)
-        if code:
-            raise Refused(code, f"change nftables: {os.strerror(code).lower()}")
-
-    def _read_code(self) -> int:
-        data = self._socket.recv(_BUFFER)
-        return -int(struct.unpack_from("=i", data, _HEADER.size)[0])
+        refusal = 0
+        for _ in messages:
+            data = self._socket.recv(_BUFFER)
+            refusal = refusal or _code_of(data)
+            if _HEADER.unpack_from(data)[3] < first:
+                break  # a kernel without nftables refuses the bracket, and says nothing of what is in it
+        if refusal:
+            raise Refused(refusal, f"change nftables: {os.strerror(refusal).lower()}")
 
     def _ask(self, kind: int, family: int, body: bytes) -> bytes:
         """Return the attributes of the one answer, empty when there is no such thing."""
@@ -146,7 +147,7 @@ class Tables:
         _, answer, _, _, _ = _HEADER.unpack_from(data)
         if answer != _NLMSG_ERROR:
             return data[_HEADER.size + _NFGENMSG.size :]
-        code = -int(struct.unpack_from("=i", data, _HEADER.size)[0])
+        code = _code_of(data)
         if code in (errno.ENOENT, errno.EOPNOTSUPP, errno.EINVAL):  # EINVAL: the kernel has no nftables at all
             return b""
         raise Refused(code, f"ask nftables: {os.strerror(code).lower()}")
@@ -165,6 +166,11 @@ class Tables:
                     return
                 found.append(data[at + _HEADER.size + _NFGENMSG.size : at + length])
                 at += length + (-length % 4)
+
+
+def _code_of(data: bytes) -> int:
+    """Return the errno of an acknowledgement, 0 for success."""
+    return -int(struct.unpack_from("=i", data, _HEADER.size)[0])
 
 
 def _element_lists(table: str, elements: list[tuple[str, Element]]) -> Iterator[bytes]:

@@ -91,8 +91,7 @@ def lock_rules(layout: Layout) -> DirectoryLock:
 
 def is_whole(layout: Layout, network: Network) -> bool:
     """Tell whether the rules of a network's newest bridge are there, and with them all others."""
-    with Tables() as tables:
-        return tables.has_rules(INET, table_name(layout), bridge_name(network, last_bridge(network)))
+    return has_chain(layout, bridge_name(network, last_bridge(network)))
 
 
 def ensure(layout: Layout, network: Network, load_published: Callable[[], Iterable[Published]]) -> None:
@@ -107,7 +106,7 @@ def ensure(layout: Layout, network: Network, load_published: Callable[[], Iterab
             from . import ruleset  # cold: once a network and boot
 
             log.debug("make rules", bridge=bridge)
-            ruleset.build(layout, load_published)
+            ruleset.build(layout, load_published, missing=bridge)
         closed = [family for family in ((IPV4, IPV6) if network.ipv6 else (IPV4,)) if _is_closed(tables, family)]
     if closed:
         from . import neighbours  # cold
@@ -190,8 +189,13 @@ def forget(layout: Layout, load_published: Callable[[], Iterable[Published]]) ->
 
 def has_table(layout: Layout) -> bool:
     """Tell whether there is a table of this state root with rules in it."""
+    return has_chain(layout, "forward")
+
+
+def has_chain(layout: Layout, chain: str) -> bool:
+    """Tell whether a chain of this state root's table is there, with rules in it."""
     with Tables() as tables:
-        return tables.has_rules(INET, table_name(layout), "forward")
+        return tables.has_rules(INET, table_name(layout), chain)
 
 
 def find_missing_part() -> tuple[str, str]:

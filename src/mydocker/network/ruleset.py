@@ -28,7 +28,7 @@ from mydocker.linux.nft import IPV4, IPV6, Tables, run_nft
 
 from . import orphans
 from .bridge import bridge_name, last_bridge
-from .firewall import ANY, MARK_OF_MISSING, NEIGHBOUR_CHAIN, Published, lock_rules, table_name
+from .firewall import ANY, MARK_OF_MISSING, NEIGHBOUR_CHAIN, Published, has_chain, lock_rules, table_name
 from .model import BRIDGE
 from .store import NetworkStore
 
@@ -100,13 +100,15 @@ class Bridged(Record):
     bridges: tuple[str, ...]
 
 
-def build(layout: Layout, load_published: Callable[[], Iterable[Published]]) -> None:
+def build(layout: Layout, load_published: Callable[[], Iterable[Published]], *, missing: str = "") -> None:
     """Make the table from what is there: networks with a bridge, and ports of running containers.
 
-    Raises Unavailable (no nft), RuntimeFailed.
+    With `missing` only if the chain of that name is (still) not there. Raises Unavailable (no nft), RuntimeFailed.
     """
     table = table_name(layout)
     with lock_rules(layout):
+        if missing and has_chain(layout, missing):
+            return  # of starts at the same time, the first one made it
         there = find_bridges(layout)
         if not there:
             with Tables() as tables:
