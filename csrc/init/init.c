@@ -5,6 +5,7 @@
 // no heap, and nothing of the container's but the command it is told to run.
 //
 //     mydocker-init PLAN_FD
+//     mydocker-init --procfs FD FD        only a procfs (procfs.h)
 //     mydocker-init -- COMMAND ARG...     only the small process 1 of `--init` (reap.c), for other runtimes
 //
 // PLAN_FD is a memfd that holds one `struct plan` and what follows it (runtime/plan.py writes it):
@@ -24,6 +25,7 @@
 #include <linux/capability.h>
 #include <linux/close_range.h>
 #include <linux/filter.h>
+#include <linux/mount.h>
 #include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
@@ -171,6 +173,7 @@ static void check(const struct stage *stage, long result, const char *what) {
 #include "labels.h"
 #include "listener.h"
 #include "entering.h"
+#include "procfs.h"
 
 static void *map(long bytes, int protection, int flags, int fd) {
     long at = sys6(SYS_mmap, 0, bytes, protection, flags, fd, 0);
@@ -578,6 +581,8 @@ static void run_only_reaper(char **argv) {
 
 static int last_stage(int argc, char **argv) {
     struct stage stage = {0};
+    if (argc >= 4 && begins(argv[1], "--procfs"))
+        run_procfs(number(argv[2]), number(argv[3]), argv + 4);
     if (argc > 2 && argv[1][0] == '-' && argv[1][1] == '-')
         run_only_reaper(argv);
     if (argc != 2)

@@ -65,6 +65,27 @@ def test_one_who_may_trace_everything_sees_the_last_stage_of_an_exec_and_nothing
     assert set(lines) <= {"saw /memfd:mydocker-init (deleted)", "gone", "hidden"}
 
 
+@pytest.mark.time_limit(150)
+def test_one_who_may_trace_everything_sees_nothing_of_the_host_in_who_joins_its_pid_namespace(
+    mydocker: Mydocker, busybox: str, attack_directory: str, untouched: None
+) -> None:
+    """As above, for whole containers that are made in there: their init stays outside until it is the last stage.
+
+    Defences: runtime/namespaces.py late_pid, csrc/init/procfs.h; without them this saw python3, and read the host's files.
+    """
+    canary = f"{attack_directory}/attack"
+    mydocker(
+        "run", "-d", "--name", "c", "--cap-add", "SYS_PTRACE", "-v", f"{attack_directory}:/attack:ro", busybox,
+        "/attack/attack", "open-exes", "1000", canary)
+    ways = (["-u", "1000"], ["--read-only"], ["--init"], ["--tmpfs", "/x"], ["-t"])
+    for number in range(25):
+        mydocker("run", "--rm", "--network", "none", "--pid", "container:c", *ways[number % len(ways)], busybox, "sleep", "0")
+    mydocker("stop", "-t", "0", "c")
+    lines = mydocker("logs", "c").out.splitlines()
+    assert "saw /memfd:mydocker-init (deleted)" in lines, "it looked while we entered"
+    assert {line for line in lines if not line.startswith("saw /bin/")} <= {"saw /memfd:mydocker-init (deleted)", "gone", "hidden"}
+
+
 def test_a_command_that_is_the_entering_program_itself_gets_nothing(
     mydocker: Mydocker, busybox_tar: str, untouched: None
 ) -> None:

@@ -112,7 +112,7 @@ def test_output_that_nobody_reads_fills_no_memory(mydocker: Mydocker, busybox: s
         before, descriptors = resident_bytes(monitor), len(os.listdir(f"/proc/{monitor}/fd"))
         time.sleep(2 * PATIENCE)
         assert resident_bytes(monitor) <= before + (256 << 10)
-        assert len(os.listdir(f"/proc/{monitor}/fd")) <= descriptors
+        assert len(os.listdir(f"/proc/{monitor}/fd")) <= descriptors + 3  # a log that is being rotated has more for a moment
         assert max(resident_bytes_of_monitors(), default=0) < (16 << 20), "those of exec sessions, too"
     finally:
         for client in clients:

@@ -48,9 +48,9 @@ _IFLA_IFALIAS, _IFLA_NET_NS_FD, _IFLA_ALT_IFNAME, _IFLA_PROP_LIST = 20, 28, 53, 
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_MODE = 4, 5, 4
 _NESTED = 0x8000
-_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST, _IFA_FLAGS = 1, 2, 4, 8
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS = 1, 2, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
-_IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
+_IFA_F_NODAD = 0x02
 _RT_TABLE_MAIN, _RT_TABLE_LOCAL, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 255, 4, 1, 2
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _LAST_PRIORITY = 2048
@@ -187,12 +187,6 @@ def change_link(index: int, *, up: bool | None = None, master: int | None = None
     return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"change network device {index}")
 
 
-def move_link(index: int, namespace_fd: int, name: str) -> Message:
-    """Move a device into another network namespace, under a name that may be a pattern such as `eth%d`."""
-    body = _IFINFO.pack(0, 0, index, 0, 0) + number_attribute(_IFLA_NET_NS_FD, namespace_fd) + text_attribute(_IFLA_IFNAME, name)
-    return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"move the device to the network namespace as {name}")
-
-
 def change_alias(index: int, text: bytes) -> Message:
     """Have a device say something about itself, in 255 bytes at most."""
     body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(_IFLA_IFALIAS, text + b"\0")
@@ -229,13 +223,6 @@ def add_address(index: int, address: Address) -> Message:
     return Message(
         kind=_RTM_NEWADDR, flags=_NLM_F_CREATE | _NLM_F_EXCL, body=body,
         what=f"give network device {index} the address {format_address(address.packed)}/{address.prefix}")
-
-
-def give_address(index: int, body: bytes) -> Message:
-    """Give a device an address that one had elsewhere: a body of `Route.kept_addresses`."""
-    family, prefix, flags, scope, _ = _IFADDR.unpack_from(body)
-    body = _IFADDR.pack(family, prefix, flags, scope, index) + body[_IFADDR.size :]
-    return Message(kind=_RTM_NEWADDR, flags=_NLM_F_CREATE | _NLM_F_EXCL, body=body, what=f"give device {index} its address")
 
 
 def add_default_route(gateway: bytes, index: int) -> Message:
@@ -324,7 +311,7 @@ class Route:
             return None
         return sequence, -code, _kernel_words(data, flags)
 
-    def _dump(self, kind: int, body: bytes) -> Iterator[bytes]:
+    def dump(self, kind: int, body: bytes) -> Iterator[bytes]:
         """Yield the bodies of all answers to a request for a list."""
         self._socket.send(self._pack(Message(kind=kind, flags=0, body=body, what="list"), _NLM_F_DUMP))
         while True:
@@ -355,12 +342,12 @@ class Route:
 
     def links(self) -> list[Link]:
         """Return all devices of the namespace."""
-        return [_parse_link(body) for body in self._dump(_RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0))]
+        return [_parse_link(body) for body in self.dump(_RTM_GETLINK, _IFINFO.pack(0, 0, 0, 0, 0))]
 
     def addresses(self) -> list[tuple[int, Address]]:
         """Return (device index, address) of all devices."""
         found = []
-        for body in self._dump(_RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
+        for body in self.dump(_RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
             family, prefix, _, _, index = _IFADDR.unpack_from(body)
             attributes = parse_attributes(body[_IFADDR.size :])
             packed = attributes.get(_IFA_LOCAL) or attributes.get(_IFA_ADDRESS, b"")
@@ -368,25 +355,10 @@ class Route:
                 found.append((index, Address(family=family, packed=packed, prefix=prefix)))
         return found
 
-    def kept_addresses(self, device: int) -> list[bytes]:
-        """Return the addresses of a device that somebody set for good and that count everywhere, for `give_address`."""
-        found = []
-        for body in self._dump(_RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0)):
-            family, prefix, flags, scope, index = _IFADDR.unpack_from(body)
-            if index != device or scope != _RT_SCOPE_UNIVERSE or not flags & _IFA_F_PERMANENT:
-                continue
-            attributes = parse_attributes(body[_IFADDR.size :])
-            wanted = (_IFA_ADDRESS, _IFA_LOCAL, _IFA_BROADCAST)
-            kept = [attribute(kind, attributes[kind]) for kind in wanted if kind in attributes]
-            if family == AF_INET6:
-                kept.append(number_attribute(_IFA_FLAGS, _IFA_F_NODAD))
-            found.append(_IFADDR.pack(family, prefix, 0, scope, 0) + b"".join(kept))
-        return found
-
     def routes(self) -> list[RouteEntry]:
         """Return the routes of every table but the local one, default routes included."""
         found = []
-        for body in self._dump(_RTM_GETROUTE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
+        for body in self.dump(_RTM_GETROUTE, _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)):
             family, prefix, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(body)
             attributes = parse_attributes(body[_RTMSG.size :])
             if family in (AF_INET, AF_INET6) and kind == _RTN_UNICAST and table != 255:

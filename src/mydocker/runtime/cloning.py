@@ -13,6 +13,8 @@ from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.cgroup.group import enter as enter_cgroup
 from mydocker.linux.process import signal_pidfd
 
+from . import sync
+
 
 class Created(Record):
     """An init in the making: `channel` is the sync socket. The holder closes `pidfd` and `channel`.
@@ -50,3 +52,15 @@ def kill_and_reap(pid: int, pidfd: int) -> None:
     signal_pidfd(pidfd, 9)
     os.close(pidfd)
     os.waitpid(pid, 0)
+
+
+def receive_entered(entered: _socket.socket) -> tuple[int, int] | None:
+    """Return pid and pidfd of the process in the pid namespace, a child of ours, too.
+
+    None when the one that was to clone it has failed: what it has to say, and its end, are its reader's.
+    """
+    try:
+        text, pidfd = sync.receive_message(entered, sync.CLONED)
+    except sync.PeerDied:
+        return None
+    return int(text), pidfd

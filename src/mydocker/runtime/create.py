@@ -20,10 +20,9 @@ from mydocker.linux.cgroup.group import Cgroup
 
 from . import plan, sync
 from .cloning import Created, clone_into, kill_and_reap
-from .handover import hide_from_ptrace, report_and_exit
-from .init import InitOrder, ask_for_mapping, become_root, run_init
+from .init import InitOrder, run_init
 from .mounts import Surroundings, plan_rootfs
-from .namespaces import FLAGS, NamespacePlan, enter_time_namespace, join_all, open_time_offsets, plan_namespaces
+from .namespaces import FLAGS, NamespacePlan, plan_namespaces
 from .plan import NO_ATTRIBUTES
 from .rootfs import unmount_root
 from .seccomp import Filter, prepare_filter
@@ -31,7 +30,6 @@ from .seccomp import Filter, prepare_filter
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import NoReturn
 
     from mydocker.oci.runtime_spec import Linux, Mount, Spec
 
@@ -96,14 +94,22 @@ def create(
         channel, inner = sync.open_pair()
         undo.callback(channel.close)
         closing.callback(inner.close)
+        entering = None
+        if namespaces.late_pid:
+            from .joining import Entering  # cold
+
+            entering = Entering(closing)
+            order = order.replace(pid_namespace_fd=namespaces.late_pid.fd, report_fd=entering.report.fileno())
         pid, pidfd = clone_init(order, namespaces, cgroup, channel, inner)
         if not namespaces.all & sc.CLONE_NEWNS:
             undo.callback(unmount_root, root_path)
-        undo.callback(kill_and_reap, pid, pidfd)
+        undo.callback(lambda: kill_and_reap(pid, pidfd))
         cgroup.settle()
         inner.close()
         log.debug("cloned", container=container_id, pid=pid)
         serve_init(order, pid, channel)
+        if entering is not None:
+            pid, pidfd = entering.finish(pid, pidfd)
         undo.pop_all()
     return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup, network_fd=order.network_fd)
 
@@ -119,6 +125,8 @@ def plan_init(
     if hooks or namespaces.all & sc.CLONE_NEWUSER:
         from . import hooks as _hooks  # noqa: F401  # cold: the init must not import once it is inside
         from . import idmap  # noqa: F401
+    if spec.get("linux", {}).get("netDevices"):
+        from . import netdevices  # noqa: F401  # cold
     attributes = NO_ATTRIBUTES
     if needs_attributes(spec):
         from .attributes import plan_attributes  # cold
@@ -197,6 +205,8 @@ def clone_init(
 ) -> tuple[int, int]:
     """Clone the init and give it its id mappings; return its pid and pidfd."""
     if namespaces.needs_helper:
+        from .joining import clone_by_helper  # cold
+
         return clone_by_helper(order, namespaces, cgroup, channel, inner)
     # The cgroup namespace is left to the init: see `enter_cgroup_namespace`.
     flags = namespaces.new & ~sc.CLONE_NEWCGROUP
@@ -228,70 +238,15 @@ def map_ids(spec: Spec, pid: int, channel: _socket.socket) -> None:
     channel.send(sync.GO)
 
 
-def clone_by_helper(
-    order: InitOrder, namespaces: NamespacePlan, cgroup: Cgroup, channel: _socket.socket, inner: _socket.socket
-) -> tuple[int, int]:
-    """Have a helper join the namespaces that exist and clone the init; return the init's pid and pidfd."""
-    helper, helper_pidfd = clone_into(cgroup, 0)
-    if helper == 0:
-        channel.close()
-        run_helper(order, namespaces, inner)
-    try:
-        inner.close()
-        if namespaces.new & sc.CLONE_NEWUSER:
-            map_ids(order.spec, helper, channel)
-        text, pidfd = sync.receive_message(channel, sync.CLONED)
-        if namespaces.all & sc.CLONE_NEWUSER:
-            from .attributes import apply_from_outside  # cold
-
-            apply_from_outside(int(text), order.spec["process"])
-        channel.send(sync.GO)
-        return int(text), pidfd
-    finally:
-        kill_and_reap(helper, helper_pidfd)
-
-
-def run_helper(order: InitOrder, namespaces: NamespacePlan, channel: _socket.socket) -> NoReturn:
-    """Join what is to be joined, clone the init as a sibling, and end. A failure is reported on the channel."""
-    try:
-        offsets_fd = open_time_offsets() if namespaces.time_offsets else -1
-        hide_from_ptrace()
-        join_all(namespaces)
-        new = namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
-        if new & sc.CLONE_NEWUSER:
-            sc.unshare(sc.CLONE_NEWUSER)
-            ask_for_mapping(channel)
-            new &= ~sc.CLONE_NEWUSER
-        if namespaces.all & sc.CLONE_NEWUSER:
-            become_root(order.spec)
-        if namespaces.new & sc.CLONE_NEWTIME:
-            enter_time_namespace(namespaces.time_offsets, offsets_fd)
-        pid, pidfd = sc.clone3(new | sc.CLONE_PARENT)
-        if pid == 0:
-            run_init(order, channel)
-        sync.send(channel, sync.CLONED + str(pid).encode(), pidfd)
-    except BaseException as error:
-        report_and_exit(channel, error)
-    os._exit(0)
-
-
 def serve_init(order: InitOrder, pid: int, channel: _socket.socket) -> None:
     """Do what the init waits for: its network devices, and the hooks that run outside, once its mounts are made."""
-    devices = order.spec.get("linux", {}).get("netDevices")
-    if not devices:
-        run_outside_hooks(order, pid, channel)
-        return
-    from .netdevices import move_devices  # cold
+    if devices := order.spec.get("linux", {}).get("netDevices"):
+        from .netdevices import lend_devices  # cold
 
-    namespace_fd = sync.receive(channel, sync.DEVICES)
-    try:
-        with Undo() as undo:
-            move_devices(devices, namespace_fd, undo)
-            channel.send(sync.GO)
+        with lend_devices(devices, channel):
             run_outside_hooks(order, pid, channel)
-            undo.pop_all()
-    finally:
-        os.close(namespace_fd)
+    else:
+        run_outside_hooks(order, pid, channel)
 
 
 def run_outside_hooks(order: InitOrder, pid: int, channel: _socket.socket) -> None:

@@ -22,7 +22,7 @@ from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import pid_of
 
 from . import plan, sync
-from .cloning import Created, clone_into, kill_and_reap
+from .cloning import Created, clone_into, kill_and_reap, receive_entered
 from .handover import (
     execute_last_stage,
     find_credentials,
@@ -119,18 +119,6 @@ def clone_beside_init(cgroup: Cgroup, init_pidfd: int) -> tuple[int, int]:
         if error.errno != errno.EBUSY or os.getpid() != caller:
             raise
         return clone_into(cgroup.around(pid_of(init_pidfd)), 0)
-
-
-def receive_entered(entered: _socket.socket) -> tuple[int, int] | None:
-    """Return pid and pidfd of the process in the pid namespace, a child of ours, too.
-
-    None when the one that was to clone it has failed: what it has to say, and its end, are its reader's.
-    """
-    try:
-        text, pidfd = sync.receive_message(entered, sync.CLONED)
-    except sync.PeerDied:
-        return None
-    return int(text), pidfd
 
 
 def with_attributes(order: ExecOrder) -> ExecOrder:

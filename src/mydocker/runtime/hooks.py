@@ -67,7 +67,9 @@ def run_hook(hooks: Sequence[Hook], index: int, state: Mapping[str, Any], *, kin
 
 def open_hook_files(order: InitOrder) -> tuple[int, int]:
     """Return memory files for the startContainer hooks: the state to read, and one to write to. The last stage closes them."""
-    state = state_of(order.spec, container_id=order.container_id, status="created", pid=os.getpid(), bundle=order.bundle)
+    # Where the last stage is still to enter the pid namespace, its pid in there is nobody's to know.
+    pid = os.getpid() if order.pid_namespace_fd < 0 else 0
+    state = state_of(order.spec, container_id=order.container_id, status="created", pid=pid, bundle=order.bundle)
     source = os.memfd_create("state")
     files.write_all(source, dumps(state).encode())
     return source, os.memfd_create("output")

@@ -86,6 +86,9 @@ class InitOrder(Record):
     agent_fd: int = -1
     keeps_keyring: bool = False
     pivots: bool = True
+    pid_namespace_fd: int = -1
+    """A pid namespace that the last stage enters (namespaces.py late_pid), and where it reports who is in it."""
+    report_fd: int = -1
 
 
 def run_init(order: InitOrder, channel: _socket.socket) -> NoReturn:
@@ -123,11 +126,15 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     os.umask(DEFAULT_UMASK)
     name_the_machine(spec, order.own_namespaces)
     enter_network_namespace(order)
-    get_network_devices(spec, channel)
+    if spec.get("linux", {}).get("netDevices"):  # before the sysctls, which may be about them
+        from .netdevices import ask_for_devices  # cold: imported by the creator already
+
+        ask_for_devices(channel)
     apply_sysctls(spec)
     isolate_mounts(order)
     follows_host = spec.get("linux", {}).get("rootfsPropagation") in ("slave", "rslave")
     root = Rootfs(mount_root(order.root_path, order.root_mount, follows_host=follows_host))
+    root.pid_namespace_fd = order.pid_namespace_fd
     apply_operations(root, order.operations)
     run_create_hooks(order, root, channel)
     listener_state = describe_listener(order)
@@ -138,6 +145,8 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     trace.point("init made root")
     enter_root(root, order)
     propagate_root(spec, order.own_namespaces)
+    if order.pid_namespace_fd >= 0:
+        sc.setns(order.pid_namespace_fd, sc.CLONE_NEWPID)  # for children only: the last stage's clone
     execute_last_stage(process, credentials, plan_last_stage(order, channel.fileno(), listener_state))
 
 
@@ -205,15 +214,6 @@ def enter_network_namespace(order: InitOrder) -> None:
         sc.setns(order.network_fd, sc.CLONE_NEWNET)
     elif order.new_namespaces & sc.CLONE_NEWNET:
         raise_loopback()
-
-
-def get_network_devices(spec: Spec, channel: _socket.socket) -> None:
-    """Have the creator move the devices of linux.netDevices here; before the sysctls, which may be about them."""
-    if spec.get("linux", {}).get("netDevices"):
-        own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        sync.send(channel, sync.DEVICES, own)
-        os.close(own)
-        sync.receive(channel, sync.GO)
 
 
 def apply_sysctls(spec: Spec) -> None:
@@ -285,7 +285,8 @@ def make_working_directory(root: Rootfs, cwd: str) -> None:
 def set_stdio(root: Rootfs, process: Process, order: InitOrder, credentials: Credentials, channel: _socket.socket) -> None:
     """Put the pipes, or a new terminal of the container's own, on descriptors 0, 1 and 2."""
     if process.get("terminal"):
-        open_terminal(root.fd, process, credentials, channel, console_fd=order.console_fd, console_in=root)
+        open_terminal(root.fd, process, credentials, channel, console_fd=order.console_fd, console_in=root,
+                      leads_session=order.pid_namespace_fd < 0)
     else:
         take_stdio(order.stdio, credentials, open_own_null(root))
 
@@ -358,5 +359,5 @@ def plan_last_stage(order: InitOrder, sync_fd: int, listener_state: str) -> Last
         sync_fd=sync_fd, start_fd=order.start_fd, preserve_fds=order.preserve_fds, hooks=hooks, hook_input_fd=hook_input_fd,
         hook_output_fd=hook_output_fd, attributes=order.attributes, filters=order.seccomp.program,
         filter_flags=order.seccomp.flags, agent_fd=order.agent_fd, listener_state=listener_state,
-        keeps_keyring=order.keeps_keyring,
+        keeps_keyring=order.keeps_keyring, entered_fd=order.report_fd,
         reaper=order.spec.get("annotations", {}).get(REAPER_ANNOTATION) == "true")

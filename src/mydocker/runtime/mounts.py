@@ -68,7 +68,7 @@ class MountFilesystem(Record):
             os.close(target)
             return
         try:
-            mount = open_filesystem(self.fstype, self.source, data, options.set)
+            mount = self._open_new(root, data)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EBUSY) or self.fstype not in _HOST_VIEWS:
                 raise
@@ -79,6 +79,15 @@ class MountFilesystem(Record):
         set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
         _propagate(mount, options)
         attach(mount, target)
+
+    def _open_new(self, root: Rootfs, data: tuple[str, ...]) -> int:
+        if self.fstype != "proc" or root.pid_namespace_fd < 0:
+            return open_filesystem(self.fstype, self.source, data, self.options.set)
+        from .procfs import open_procfs_of  # cold: imported by the creator already
+
+        mount = open_procfs_of(root.pid_namespace_fd, (f"source={self.source}", *data))
+        set_attributes(mount, self.options.set, 0)
+        return mount
 
     def _open_target(self, root: Rootfs) -> int:
         if self.fstype not in ("proc", "sysfs"):

@@ -8,11 +8,10 @@ Source: namespaces(7), setns(2), user_namespaces(7), time_namespaces(7); runtime
 """
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 
-from mydocker.base.errors import InvalidRequest, NotFound, RuntimeFailed, Unsupported
+from mydocker.base.errors import InvalidRequest, NotFound, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
@@ -52,6 +51,17 @@ class NamespacePlan(Record):
     def needs_helper(self) -> bool:
         """Tell whether one clone3(2) is not enough."""
         return bool(self.joined or self.time_offsets)
+
+    @property
+    def late_pid(self) -> Joined | None:
+        """The pid namespace to join, where the init stays outside of it until it is the last stage.
+
+        In there whoever may trace everything would see an interpreter with the host's root (/proc/PID/root, exe). With a
+        user namespace of its own an init could not join it as late as that.
+        """
+        if self.all & sc.CLONE_NEWUSER:
+            return None
+        return next((joined for joined in self.joined if joined.flag == sc.CLONE_NEWPID), None)
 
     def close(self) -> None:
         """Close the descriptors of what is to be joined."""
@@ -109,52 +119,3 @@ def format_time_offsets(spec: Spec) -> bytes:
         for clock, offset in (spec.get("linux", {}).get("timeOffsets") or {}).items()
     ]
     return "".join(lines).encode()
-
-
-def join_all(plan: NamespacePlan) -> None:
-    """Join every namespace by path.
-
-    Those that the creator's own rights reach come first; those that only a process of the joined user namespace
-    may enter come behind it. Raises RuntimeFailed by field.
-    """
-    user = [joined for joined in plan.joined if joined.flag == sc.CLONE_NEWUSER]
-    others = [joined for joined in plan.joined if joined.flag != sc.CLONE_NEWUSER]
-    # The mount namespace last: behind it, another /proc may be in view.
-    others.sort(key=lambda joined: joined.flag == sc.CLONE_NEWNS)
-    refused = [joined for joined in others if not _join(joined, is_last_try=not user)]
-    for joined in user + refused:
-        _join(joined, is_last_try=True)
-
-
-def _join(joined: Joined, *, is_last_try: bool) -> bool:
-    try:
-        sc.setns(joined.fd, joined.flag)
-    except OSError as error:
-        if error.errno == errno.EPERM and not is_last_try:
-            return False
-        raise RuntimeFailed(f"{joined.field}: join the namespace: {os.strerror(error.errno or 0)}") from error
-    return True
-
-
-def open_time_offsets() -> int:
-    """Open the file that `enter_time_namespace` writes to; as another user this process could not any more."""
-    return os.open("/proc/self/timens_offsets", os.O_WRONLY | os.O_CLOEXEC)
-
-
-def enter_time_namespace(offsets: bytes, fd: int) -> None:
-    """Make a time namespace for the children of this process, with its clocks moved; closes the descriptor.
-
-    Raises Unsupported, InvalidRequest.
-    """
-    try:
-        sc.unshare(sc.CLONE_NEWTIME)
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        raise Unsupported("linux.namespaces: this kernel has no time namespaces (Linux 5.6, CONFIG_TIME_NS)") from error
-    try:
-        os.write(fd, offsets)
-    except OSError as error:
-        raise InvalidRequest(f"linux.timeOffsets: {os.strerror(error.errno or 0)}") from error
-    finally:
-        os.close(fd)

@@ -8,16 +8,20 @@ Source: runtime-spec 1.3 config-linux.md "Network Devices"; rtnetlink(7).
 """
 from __future__ import annotations
 
+import _socket
 import os
+from contextlib import contextmanager
 
 from mydocker.base.errors import Conflict, Denied, InvalidRequest, MydockerError, NotFound
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
-from mydocker.linux import netlink
+from mydocker.linux import netlink, netlink_moves
+
+from . import sync
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from mydocker.oci.runtime_spec import NetDevice
 
@@ -30,7 +34,29 @@ class Device(Record):
     index: int
     is_up: bool
     addresses: tuple[bytes, ...]
-    """Bodies of RTM_NEWADDR (netlink.Route.kept_addresses)."""
+    """Bodies of RTM_NEWADDR (netlink_moves.kept_addresses)."""
+
+
+def ask_for_devices(channel: _socket.socket) -> None:
+    """Have the creator of this init move the devices to its network namespace."""
+    own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    sync.send(channel, sync.DEVICES, own)
+    os.close(own)
+    sync.receive(channel, sync.GO)
+
+
+@contextmanager
+def lend_devices(devices: Mapping[str, NetDevice], channel: _socket.socket) -> Iterator[None]:
+    """Move the devices to the init that asks for them; when what is done then fails, they come back."""
+    namespace_fd = sync.receive(channel, sync.DEVICES)
+    try:
+        with Undo() as undo:
+            move_devices(devices, namespace_fd, undo)
+            channel.send(sync.GO)
+            yield
+            undo.pop_all()
+    finally:
+        os.close(namespace_fd)
 
 
 def move_devices(devices: Mapping[str, NetDevice], namespace_fd: int, undo: Undo) -> None:
@@ -66,7 +92,7 @@ def _find(here: netlink.Route, name: str, field: str) -> Device:
     index = here.index_of(name)
     is_up = next(link.is_up for link in here.links() if link.index == index)
     # Before the device is down: that takes the IPv6 addresses away.
-    return Device(field=field, name=name, index=index, is_up=is_up, addresses=tuple(here.kept_addresses(index)))
+    return Device(field=field, name=name, index=index, is_up=is_up, addresses=tuple(netlink_moves.kept_addresses(here, index)))
 
 
 def _check_name_is_free(there: netlink.Route, name: str, field: str) -> None:
@@ -85,11 +111,11 @@ def _move(
     before = {link.index for link in target.links()}
     # Down while it has neither its old place nor its new one: nobody is to send by it then.
     source.request(netlink.change_link(device.index, up=False))
-    source.request(netlink.move_link(device.index, target_fd, name))
+    source.request(netlink_moves.move_link(device.index, target_fd, name))
     arrived = {link.index for link in target.links()} - before
     index = arrived.pop() if arrived else device.index  # it was there already: a namespace joined that is our own
     for body in device.addresses:
-        target.request(netlink.give_address(index, body))
+        target.request(netlink_moves.give_address(index, body))
     if up:
         target.request(netlink.change_link(index, up=True))
     return index

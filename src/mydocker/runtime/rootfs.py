@@ -36,15 +36,17 @@ class Rootfs:
 
     `fd` is an O_PATH directory in the container's own mount namespace; `null_fd` is the container's
     /dev/null once devices.py made or found it, else -1 (masks are taken from it, never looked up by path),
-    `empty_fd` the mount that hides directories once there is one.
+    `empty_fd` the mount that hides directories once there is one. `pid_namespace_fd` is the container's where this process
+    is not in it and its procfs must be made there (procfs.py), else -1.
     """
 
-    __slots__ = ("empty_fd", "fd", "null_fd")
+    __slots__ = ("empty_fd", "fd", "null_fd", "pid_namespace_fd")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.null_fd = -1
         self.empty_fd = -1
+        self.pid_namespace_fd = -1
 
     def open(self, path: str, flags: int = sc.O_PATH, *, no_symlinks: bool = False) -> int:
         """Open a path as the container would see it. Raises OSError. The caller closes it."""
