@@ -16,6 +16,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/inotify.h>
@@ -69,28 +70,55 @@ static PyObject *number_or_failed(long result) {
         Py_END_ALLOW_THREADS          \
     } while (0)
 
+// For "O&": the bytes of a path that may be None. Paths need not be UTF-8, which "s" and "z" insist on.
+static int optional_path(PyObject *object, void *result) {
+    if (object != Py_None)
+        return PyUnicode_FSConverter(object, result);
+    *(PyObject **)result = NULL;
+    return 1;
+}
+
+static const char *text_of(PyObject *bytes) { return bytes == NULL ? NULL : PyBytes_AsString(bytes); }
+
 // --- mounts ---------------------------------------------------------------------------------------
 
 static PyObject *py_mount(PyObject *self, PyObject *args) {
-    const char *source, *target, *fstype, *data;
+    PyObject *source = NULL, *target = NULL, *data = NULL;
+    const char *fstype;
     unsigned long flags;
-    long result;
+    long result = -1;
     (void)self;
-    if (!PyArg_ParseTuple(args, "zszkz:mount", &source, &target, &fstype, &flags, &data))
+    bool is_parsed = PyArg_ParseTuple(args, "O&O&zkO&:mount", optional_path, &source, PyUnicode_FSConverter, &target, &fstype,
+                                      &flags, optional_path, &data);
+    if (is_parsed) {
+        const char *from = text_of(source), *to = text_of(target), *options = text_of(data);
+        BLOCKING(result, mount(from, to, fstype, flags, options));
+        if (result < 0)
+            failed();
+    }
+    Py_XDECREF(source);
+    Py_XDECREF(target);
+    Py_XDECREF(data);
+    if (result < 0)
         return NULL;
-    BLOCKING(result, mount(source, target, fstype, flags, data));
-    return none_or_failed(result);
+    Py_RETURN_NONE;
 }
 
 static PyObject *py_umount2(PyObject *self, PyObject *args) {
-    const char *target;
+    PyObject *target;
     int flags;
     long result;
     (void)self;
-    if (!PyArg_ParseTuple(args, "si:umount2", &target, &flags))
+    if (!PyArg_ParseTuple(args, "O&i:umount2", PyUnicode_FSConverter, &target, &flags))
         return NULL;
-    BLOCKING(result, umount2(target, flags));
-    return none_or_failed(result);
+    const char *path = PyBytes_AsString(target);
+    BLOCKING(result, umount2(path, flags));
+    if (result < 0)
+        failed();
+    Py_DECREF(target);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 static PyObject *py_pivot_root(PyObject *self, PyObject *args) {
@@ -271,12 +299,16 @@ static PyObject *py_inotify_init1(PyObject *self, PyObject *args) {
 
 static PyObject *py_inotify_add_watch(PyObject *self, PyObject *args) {
     int fd;
-    const char *path;
+    PyObject *path_bytes;
     unsigned int mask;
     (void)self;
-    if (!PyArg_ParseTuple(args, "isI:inotify_add_watch", &fd, &path, &mask))
+    if (!PyArg_ParseTuple(args, "iO&I:inotify_add_watch", &fd, PyUnicode_FSConverter, &path_bytes, &mask))
         return NULL;
-    return number_or_failed(inotify_add_watch(fd, path, mask));
+    long result = inotify_add_watch(fd, PyBytes_AsString(path_bytes), mask);
+    if (result < 0)
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path_bytes);
+    Py_DECREF(path_bytes);
+    return result < 0 ? NULL : PyLong_FromLong(result);
 }
 
 // --- namespaces and processes ---------------------------------------------------------------------

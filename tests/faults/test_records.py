@@ -199,6 +199,9 @@ def test_broken_record_hides_no_other_container_and_goes_by_force(
     assert "other" in listed.out
     for words in (["inspect", "c"], ["stop", "c"], ["exec", "c", "true"], ["start", "c"], ["logs", "c"], ["rm", "c"]):
         assert path in mydocker(*words, code=125).one_error_line()
+    if breaking in (cut, empty, no_object):  # what it stands on can be told of the others
+        mydocker("commit", "other", "unused")
+        assert path in mydocker("rmi", "unused", code=125).one_error_line()
     assert "unreadable" in mydocker("info").out
     with pytest.raises(errors.Corrupt), Engine(mydocker.root) as engine:
         engine.containers.list()

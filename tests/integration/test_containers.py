@@ -237,3 +237,21 @@ def test_init_that_fails_while_its_networks_are_made_says_why(mydocker: Mydocker
         env={"MYDOCKER_TRACE": "cloned init=sleep:0.3"})
     assert "/tmp" in done.one_error_line()
     assert mydocker.container_ids() == []
+
+
+def test_state_root_may_have_any_name(mydocker: Mydocker, busybox_tar: str, scratch: str) -> None:
+    odd = Mydocker(os.fsdecode(f"{scratch}/a b:c,d\\".encode() + b"\xff"))
+    try:
+        odd("import", busybox_tar, "busybox")
+        odd("run", "-d", "-name", "box", "busybox", "sh", "-c", "echo up; exec sleep 1000")
+        with odd.popen("logs", "-f", "box") as follower:
+            assert follower.stdout is not None
+            assert follower.stdout.readline() == b"up\n"
+            assert odd("exec", "box", "echo", "inside").out == "inside\n"
+            odd("commit", "box", "again")
+            assert odd("run", "--rm", "again", "echo", "again").out == "again\n"
+            odd("stop", "-t", "0", "box")
+            follower.communicate(timeout=20)
+        odd("rm", "box")
+    finally:
+        odd.destroy()

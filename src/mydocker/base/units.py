@@ -4,6 +4,8 @@ from __future__ import annotations
 from .errors import InvalidRequest
 
 _SIZE = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+#: No duration is longer, some 30000 years: what comes out of it can still be reckoned with.
+MAX_DURATION_S = 1e12
 _DURATION_S = {"ns": 1e-9, "us": 1e-6, "\u00b5s": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
@@ -35,7 +37,10 @@ def parse_duration(text: str, *, what: str = "duration") -> float:
     """
     rest = text.strip()
     try:
-        return float(rest) if rest.replace(".", "", 1).isdigit() else _sum_of_terms(rest)
+        seconds = float(rest) if rest.replace(".", "", 1).isdecimal() else _sum_of_terms(rest)
+        if seconds >= MAX_DURATION_S:
+            raise ValueError(rest)
+        return seconds
     except (ValueError, KeyError):
         raise InvalidRequest(f"{what}: {text!r} is not a duration", hint="write seconds, or such as 90s, 1m30s, 2h") from None
 

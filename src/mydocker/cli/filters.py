@@ -57,7 +57,7 @@ def _check(key: str, value: str) -> None:
             re.compile(value)
         except re.error as error:
             raise InvalidRequest(f"filter name: {value!r} is not a regular expression: {error}") from None
-    if key == "exited" and not value.isdigit():
+    if key == "exited" and not value.isdecimal():
         raise InvalidRequest(f"filter exited: {value!r} is not an exit code")
 
 

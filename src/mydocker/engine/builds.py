@@ -266,7 +266,7 @@ def _judge_epoch(arguments: Mapping[str, str]) -> int | None:
     text = arguments.get("SOURCE_DATE_EPOCH", "")
     if not text:
         return None
-    if not text.isdigit() or int(text) > 0x3_7FFF_FFFF:
+    if not text.isdecimal() or int(text) > 0x3_7FFF_FFFF:
         raise InvalidRequest(f"SOURCE_DATE_EPOCH={text}: seconds since 1970 are needed")
     return int(text) * 1_000_000_000
 

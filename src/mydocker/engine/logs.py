@@ -54,7 +54,7 @@ def judge_tail(tail: int | str | None) -> int | None:
     if tail is None or tail == "all":
         return None
     text = str(tail)
-    if not text.lstrip("-").isdigit():
+    if not text.removeprefix("-").isdecimal():
         raise InvalidRequest(f"tail {tail!r} is not a number of lines", hint='write a number or "all"')
     return None if int(text) < 0 else int(text)
 
@@ -65,10 +65,10 @@ def judge_time(value: str | float | None, what: str) -> int | None:
         return None
     if not isinstance(value, str):
         return int(value * 1_000_000_000)
-    if value[:4].isdigit() and value[4:5] == "-":
+    if value[:4].isdecimal() and value[4:5] == "-":
         return _parse_date(value, what)
     seconds, dot, fraction = value.partition(".")
-    if seconds.isdigit() and (not dot or fraction.isdigit()):
+    if seconds.isdecimal() and (not dot or fraction.isdecimal()):
         return int(seconds) * 1_000_000_000 + int((fraction + "0" * 9)[:9])
     return time.time_ns() - int(parse_duration(value, what=what) * 1e9)
 
@@ -79,12 +79,12 @@ def _parse_date(value: str, what: str) -> int:
     head, dot, rest = value.partition(".")
     digits = rest[: len(rest) - len(rest.lstrip("0123456789"))]
     try:
-        moment = datetime.datetime.fromisoformat(head + rest[len(digits):])
+        seconds = int(datetime.datetime.fromisoformat(head + rest[len(digits):]).timestamp())
     except ValueError:
         raise InvalidRequest(
             f"{what} {value!r} is not a time", hint="write such as 2026-01-31T12:00:00, or 10m for an age") from None
     if dot and not digits:
         raise InvalidRequest(f"{what} {value!r} is not a time")
-    return int(moment.timestamp()) * 1_000_000_000 + int((digits + "0" * 9)[:9])
+    return seconds * 1_000_000_000 + int((digits + "0" * 9)[:9])
 
 

@@ -10,7 +10,7 @@ import os
 from mydocker.base import files
 from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
-from mydocker.base.units import parse_duration, parse_size
+from mydocker.base.units import MAX_DURATION_S, parse_duration, parse_size
 
 from .signals import parse_signal
 
@@ -324,7 +324,7 @@ def parse_list(text: str) -> set[int]:
     for part in text.split(","):
         low, dash, high = part.partition("-")
         first, last = int(low), int(high if dash else low)
-        if not (low + high).isdigit() or not first <= last < _MAX_CPUS:
+        if not (low + high).isascii() or not (low + high).isdigit() or not first <= last < _MAX_CPUS:
             raise ValueError(part)
         found.update(range(first, last + 1))
     return found
@@ -413,6 +413,8 @@ def _signal_word(value: Any, what: str) -> str:
 
 def _seconds(value: Any, what: str) -> float:
     if isinstance(value, (int, float)):
+        if not value < MAX_DURATION_S:  # nor NaN
+            raise InvalidRequest(f"{what} {value} is not a number of seconds")
         return float(value)
     return -1.0 if value == "-1" else parse_duration(text_line(value, what), what=what)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _boot_id = ""
 
+_LONGEST_POLL_S = 2_000_000.0
+
 
 class ProcessIdentity(Record):
     """One process of one boot of the machine."""
@@ -105,7 +107,8 @@ def wait_pidfd(fd: int, timeout_s: float | None = None) -> bool:
     """Wait for the end of a pidfd's process; False when it did not come in the time given."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
-    return bool(poll.poll(None if timeout_s is None else max(timeout_s, 0) * 1000))
+    # poll(2) takes 24 days of milliseconds: more is for ever.
+    return bool(poll.poll(None if timeout_s is None or timeout_s > _LONGEST_POLL_S else max(timeout_s, 0) * 1000))
 
 
 def _read(path: str) -> bytes:

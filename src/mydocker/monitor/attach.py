@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: sockaddr_un.sun_path holds this many bytes and a NUL (unix(7)).
 MAX_SUN_PATH_BYTES = 107
 
+#: poll(2) takes 24 days of milliseconds; more is for ever.
+_LONGEST_POLL_S = 2_000_000.0
+
 _MESSAGE_BYTES = protocol.MAX_PAYLOAD_BYTES + 1
 
 
@@ -268,7 +271,8 @@ class Session:
         """Wait for the socket; return (writable, readable). Raises Timeout at the deadline."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN | (select.POLLOUT if wants_write else 0))
-        left_ms = None if deadline is None else max(0, int((deadline - time.monotonic()) * 1000) + 1)
+        left_s = 0.0 if deadline is None else max(0.0, deadline - time.monotonic())
+        left_ms = None if deadline is None or left_s > _LONGEST_POLL_S else int(left_s * 1000) + 1
         ready = poll.poll(left_ms)
         if not ready or (deadline is not None and time.monotonic() > deadline):
             raise Timeout("wait for the end: it did not come in the time given")

@@ -32,6 +32,9 @@ _KIND = slice(38, 39)
 _PREFIX_BYTES = 40
 _STREAMS = {b"stdout": "stdout", b"stderr": "stderr"}
 
+#: The last instant that a record's time can tell, of the year 9999. What is before 1970 or after it bounds nothing more.
+_LAST_NS = 253_402_300_799_999_999_999
+
 _BLOCK_BYTES = 1 << 18
 
 #: A line that is longer is yielded in pieces.
@@ -202,7 +205,7 @@ def _write_all(fd: int, data: bytes) -> None:
 
 
 def _time_text(time_ns: int | None) -> bytes:
-    return b"" if time_ns is None else format_rfc3339(time_ns).encode()
+    return b"" if time_ns is None else format_rfc3339(min(max(time_ns, 0), _LAST_NS)).encode()
 
 
 def _is_between(record: bytes, since: bytes, until: bytes) -> bool:

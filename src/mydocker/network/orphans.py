@@ -24,7 +24,7 @@ _MOST_BYTES = 255  # IFALIASZ
 
 def mark(route: Route, network: Network, path: str) -> None:
     """Write on a network's first bridge where its file is; a path too long for that is left out. Raises RuntimeFailed."""
-    if len(alias := f"{_MARK}{path}".encode()) > _MOST_BYTES:
+    if len(alias := os.fsencode(f"{_MARK}{path}")) > _MOST_BYTES:
         return
     _request(route, netlink.change_alias(device_index(network.bridge), alias))
 

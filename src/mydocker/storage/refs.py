@@ -80,12 +80,17 @@ def mark_cache(layout: Layout) -> Marks:
 
 
 def container_records(layout: Layout) -> Iterator[dict[str, Any]]:
-    """Yield the record of each container that has one."""
+    """Yield the record of each container that has one. Raises Corrupt: what such a container stands on cannot be told."""
     for name in os.listdir(layout.containers):
+        path = f"{layout.container(name)}/config.json"
         try:
-            record = files.load_json(f"{layout.container(name)}/config.json")
+            record = files.load_json(path)
+            if not isinstance(record, dict) or not isinstance(record.get("layers") or [], list):
+                raise Corrupt(f"read {path}: it is not a container's record")
         except (FileNotFoundError, NotADirectoryError):
             continue  # in the making, or going: it holds its layers' locks, or needs none any more
+        except Corrupt as error:
+            raise Corrupt(error.message, hint="`mydocker rm -f` removes the container") from error
         yield record
 
 

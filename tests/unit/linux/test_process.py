@@ -88,3 +88,13 @@ def test_waiting_ends_with_the_process_or_the_time(child: int) -> None:
 def test_a_pid_that_nobody_has_is_nobody() -> None:
     assert ProcessIdentity.of(2**22 + 1) is None
     assert process.open_pidfd(ProcessIdentity(pid=2**22 + 1, start_time=1, boot_id=process.boot_id())) is None
+
+
+def test_waiting_longer_than_poll_can_is_waiting_for_ever() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    fd = os.pidfd_open(child)
+    assert process.wait_pidfd(fd, 1e11)
+    os.close(fd)
+    os.waitpid(child, 0)

@@ -426,6 +426,10 @@ def _kill_child_when_blocked(run: Run) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def test_wait_may_be_told_to_last_longer_than_poll_can(rig: Rig) -> None:
+    assert rig.run("true").session.wait(1e11).exit_code == 0
+
+
 def test_wait_times_out(rig: Rig) -> None:
     run = rig.run("sleep", "60")
     with pytest.raises(Timeout):

@@ -134,6 +134,15 @@ def test_since_and_until_bound_the_lines(tmp_path: Path) -> None:
     assert copied(directory, since_ns=time_ns(100)) == (b"", b"")
 
 
+@pytest.mark.parametrize("far_ns", [10**22, 10**30])
+def test_bounds_that_no_clock_tells_bound_nothing_more(tmp_path: Path, far_ns: int) -> None:
+    directory = write(tmp_path, record(1, b"a"))
+    assert messages(directory, since_ns=-far_ns, until_ns=far_ns) == [b"a\n"]
+    assert messages(directory, since_ns=far_ns) == []
+    assert messages(directory, until_ns=-far_ns) == []
+    assert copied(directory, since_ns=-far_ns, until_ns=far_ns)[0] == b"a\n"
+
+
 def test_timestamps_stand_before_lines_not_before_pieces(tmp_path: Path) -> None:
     directory = write(tmp_path, record(1, b"a", kind=b"P") + record(2, b"b") + record(3, b"c") + record(4, b"e", b"stderr"))
     assert copied(directory, timestamps=True) == (
