@@ -46,13 +46,14 @@ def test_every_point_of_the_engine_is_in_these_tests() -> None:
 
 
 def _is_played_elsewhere(point: str) -> bool:
-    """Tell whether another file of these tests names a point: what is no command on a container has its own."""
-    directory = os.path.dirname(os.path.abspath(__file__))
-    for name in os.listdir(directory):
-        if name.endswith(".py") and name != os.path.basename(__file__):
-            with open(f"{directory}/{name}", encoding="utf-8") as stream:
-                if point in stream.read():
-                    return True
+    """Tell whether another file of the tests names a point: what is no command on a container has its own."""
+    tests = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    for directory, _, names in os.walk(tests):
+        for name in names:
+            if name.endswith(".py") and name != os.path.basename(__file__):
+                with open(f"{directory}/{name}", encoding="utf-8") as stream:
+                    if point in stream.read():
+                        return True
     return False
 
 

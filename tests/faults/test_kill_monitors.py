@@ -215,6 +215,12 @@ def test_init_that_fails_is_one_line_and_leaves_nothing(
     settle(mydocker, "")
 
 
+def is_settled(mydocker: Mydocker) -> bool:
+    """Tell whether nothing is in the making: the stage of a killed command goes on to where the container is `created`."""
+    states = check_ps(mydocker).values()
+    return not os.listdir(f"{mydocker.root}/creating") and all(state in ("created", "running", "exited") for state in states)
+
+
 @pytest.mark.time_limit(120)
 @pytest.mark.parametrize("whole_family", [False, True], ids=["command", "command and monitor"])
 @pytest.mark.parametrize("verb", ["run -d", "run --rm", "create"])
@@ -233,7 +239,7 @@ def test_kills_at_any_moment_leave_what_ps_says(mydocker: Mydocker, busybox: str
                 kill(pid)
         command.wait()
         check_ps(mydocker)
-        until(lambda: all(state in ("created", "running", "exited") for state in check_ps(mydocker).values()), 5)
+        until(lambda: is_settled(mydocker), 5, what="for the stage to be done, or what it began to be undone")
         remove_all(mydocker)
 
 
