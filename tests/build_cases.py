@@ -95,6 +95,9 @@ CASES: tuple[Case, ...] = (
     _case("copy_over_link", "RUN mkdir /real && ln -s /real /soft && echo x > /target && ln -s target /name\nCOPY a.txt /soft/\nCOPY a.txt /name"),
     _case("copy_into_link", "RUN mkdir /real && ln -s real /soft\nCOPY dir /soft"),
     _case("copy_variable", "ENV n=a d=/v\nCOPY $n.txt ${d}/"),
+    _case("copy_glob_without_match", "COPY a.txt lock*.json /g/\nCOPY [\"nothing?\", \"dir\", \"/h\"]"),
+    _case("copy_glob_and_links", "COPY */one /one"),
+    _case("copy_to_nowhere", "RUN ln -s no/where /l1 && ln -s /gone /l2 && ln -s l2/deeper /l3\nCOPY a.txt /l1\nCOPY a.txt /l3/\nCOPY dir /l2/"),
     _case("copy_escaped_glob", "COPY [[]brackets] /b/"),
     _case("copy_hidden", "COPY .hidden /h"),
     _case("copy_replaces", "RUN echo old > /f && chmod 777 /f && chown 9:9 /f\nCOPY a.txt /f"),
@@ -120,6 +123,7 @@ CASES: tuple[Case, ...] = (
     _case("bad_json", "CMD [ 'single', \"x\" ]"),
     _case("overwrite_config", "ENV A=1\nCMD [\"x\"]\nCMD [\"y\"]\nUSER 1\nUSER 2\nLABEL a=1\nLABEL a=2"),
     _case("dollar_in_cmd", "ENV x=1\nCMD echo $x\nENTRYPOINT [\"sh\", \"-c\", \"$x\"]"),
+    _case("volume_blanks", "VOLUME a\\ b c\nUSER a b\nEXPOSE 0"),
     _case("env_in_user_and_volume", "ENV u=daemon v=/vol\nUSER $u\nVOLUME $v\nSTOPSIGNAL ${s:-9}"),
 )
 
@@ -127,6 +131,7 @@ CASES: tuple[Case, ...] = (
 FAILING: tuple[Case, ...] = (
     _case("unknown_instruction", "FROBNICATE x"),
     _case("missing_source", "COPY nothere /x"),
+    _case("nothing_matches", "COPY nothing* none? /x/"),
     _case("many_to_file", "COPY a.txt b.txt /x"),
     _case("failing_command", "RUN exit 7"),
     ("no_from", "# nothing\nRUN true", ()),
@@ -136,5 +141,11 @@ FAILING: tuple[Case, ...] = (
     _case("bad_signal", "STOPSIGNAL NOPE"),
     _case("bad_target", "FROM BASE AS one", "--target", "two"),
     _case("env_without_value", "ENV a"),
+    _case("env_name_substituted_away", "ENV $nothing=x"),
+    _case("json_of_numbers", "CMD [1, \"a\"]"),
+    _case("volume_empty", "VOLUME []"),
+    _case("volume_quotes", "VOLUME \"a b\""),
+    _case("copy_quotes", "COPY \"odd name/with blank\" /x/"),
+    _case("healthcheck_without_unit", "HEALTHCHECK --interval=1 CMD true"),
     _case("onbuild_chain", "ONBUILD ONBUILD RUN true"),
 )

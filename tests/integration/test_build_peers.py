@@ -141,6 +141,7 @@ BUILDAH_DIFFERS: dict[str, tuple[str, set[str] | None]] = {
     "expose": ("a range of ports is not expanded", {"ExposedPorts"}),
     "volume": ("directories are made for some volumes", {"m1", "m2"}),
     "copy_over_link": ("a link in the destination's place is replaced, not followed", {"name", "target"}),
+    "copy_to_nowhere": ("a link to nowhere is replaced, not followed", {"no/where", "no/where/a.txt"}),
     "copy_escaped_glob": ("a bracket cannot be escaped", None),
 }
 

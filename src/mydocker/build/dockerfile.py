@@ -221,15 +221,17 @@ def _heredoc_name(word: str) -> tuple[str, bool]:
 
 
 def parse_json_words(text: str) -> tuple[str, ...] | None:
-    """Return the words of a JSON list of strings; None when the text is anything else."""
+    """Return the words of a JSON list of strings; None when the text is no JSON list. Raises InvalidRequest."""
     if not text.startswith("["):
         return None
     try:
         value = jsontext.loads(text)
     except Corrupt:
         return None
-    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+    if not isinstance(value, list):
         return None
+    if not all(isinstance(word, str) for word in value):
+        raise InvalidRequest("when using JSON array syntax, arrays must be comprised of strings only")
     return tuple(value)
 
 

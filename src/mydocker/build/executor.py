@@ -21,6 +21,7 @@ from . import instructions, runmounts, tree
 from .dockerfile import Node, is_heredoc, parse_instruction
 from .failed import CommandFailed
 from .ignore import IgnoreRules
+from .modes import parse_mode
 from .request import RunStep
 from .settle import settle
 from .stages import find_stage
@@ -118,6 +119,8 @@ class StageBuilder:
     def _do_env(self, node: Node) -> None:
         # All of one ENV see what was before it.
         found = [(self.substitute(name), self.substitute(value)) for name, value in instructions.pairs_of(node, self._escape)]
+        if not all(name for name, _ in found):
+            raise InvalidRequest("ENV names can not be blank")
         for name, value in found:
             self.state.set_env(name, value)
 
@@ -154,7 +157,7 @@ class StageBuilder:
 
     def _do_volume(self, node: Node) -> None:
         volumes = dict(self.state.config.get("Volumes") or {})
-        for word in instructions.sources_of(node, self._escape):
+        for word in instructions.sources_of(node):
             path = self.substitute(word)
             if not path:
                 raise InvalidRequest("VOLUME specified can not be an empty string")
@@ -191,18 +194,19 @@ class StageBuilder:
             taking = Taking(self, self._job, node, undo)
             for word in words:
                 taking.add(word)
+            taking.require()
             ownership = self._ownership(node, keep=bool(instructions.flag_of(node, "from")))
             key = self.state.key(node.text, destination, taking.digest(), repr(ownership))
             return self._commit(key, node.text, lambda root_fd: taking.copy(root_fd, destination, ownership))
 
     def _words_of(self, node: Node) -> list[str]:
-        return instructions.sources_of(node, self._escape)
+        return instructions.sources_of(node)
 
     def _ownership(self, node: Node, *, keep: bool) -> tree.Ownership:
         mode = self.substitute(instructions.flag_of(node, "chmod"))
         owner = self.substitute(instructions.flag_of(node, "chown"))
         return tree.Ownership(
-            owner=self._find_owner(owner) if owner else None if keep else (0, 0), mode=tree.parse_mode(mode) if mode else None)
+            owner=self._find_owner(owner) if owner else None if keep else (0, 0), mode=parse_mode(mode) if mode else None)
 
     def _find_owner(self, text: str) -> tuple[int, int]:
         """Return the ids of --chown, names by the stage's own passwd and group. Raises NotFound, InvalidRequest."""

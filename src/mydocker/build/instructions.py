@@ -111,10 +111,15 @@ def pairs_of(node: Node, escape: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def sources_of(node: Node, escape: str) -> list[str]:
-    """Return the words of COPY, ADD (the last is where to), VOLUME: of the JSON form, or split at blanks."""
+def sources_of(node: Node) -> list[str]:
+    """Return the words of COPY, ADD (the last is where to), VOLUME: of the JSON form, or split at blanks.
+
+    At every blank, as docker does it: a word with blanks needs the JSON form.
+    """
+    import re  # cold
+
     words = node.json_words
-    return list(words) if words is not None else split_words(node.rest, escape)
+    return list(words) if words is not None else re.findall(r"[^\t\v\f\r ]+", node.rest)
 
 
 def command_of(node: Node, shell: list[str]) -> list[str]:
@@ -140,6 +145,8 @@ def healthcheck_of(node: Node) -> dict[str, Any]:
     for flag, key in (("interval", "Interval"), ("timeout", "Timeout"), ("start-period", "StartPeriod"),
                       ("start-interval", "StartInterval")):
         if text := flag_of(node, flag):
+            if text.strip("0123456789.+-") == "" and text.strip("+-0."):
+                raise InvalidRequest(f"--{flag}: missing unit in duration {text!r}")  # a number alone could mean anything
             value_ns = round(parse_duration(text, what=f"--{flag}") * 1_000_000_000)
             if 0 < value_ns < 1_000_000:
                 raise InvalidRequest(f"Interval {flag!r} cannot be less than 1ms")
@@ -180,7 +187,7 @@ def ports_of(words: list[str]) -> dict[str, dict[str, str]]:
         if protocol not in ("tcp", "udp", "sctp"):
             raise InvalidRequest(f"Invalid proto: {protocol}")
         low, dash, high = ports.partition("-")
-        if not low.isdigit() or (dash and not high.isdigit()) or not 0 < int(low) <= int(high or low) < 65536:
+        if not low.isdigit() or (dash and not high.isdigit()) or not 0 <= int(low) <= int(high or low) < 65536:
             raise InvalidRequest(f"Invalid containerPort: {ports}")
         for port in range(int(low), int(high or low) + 1):
             found[f"{port}/{protocol}"] = {}
@@ -199,7 +206,7 @@ def _check_run(node: Node) -> None:
 def _check_copy(node: Node) -> None:
     if flag_of(node, "parents"):
         is_set(node, "parents")
-    words = sources_of(node, "\\")
+    words = sources_of(node)
     if len(words) < 2:
         raise InvalidRequest(f"{node.keyword} requires at least two arguments, but only one was provided. "
                              "Destination could not be determined.")
@@ -226,8 +233,13 @@ def _check_args(node: Node) -> None:
 
 
 def _check_one_word(node: Node) -> None:
-    if len(split_words(node.rest)) != 1 and node.keyword in ("STOPSIGNAL", "USER"):
+    if len(split_words(node.rest)) != 1:
         raise InvalidRequest(f"{node.keyword} requires exactly one argument")
+
+
+def _check_volume(node: Node) -> None:
+    if not sources_of(node):
+        raise InvalidRequest("VOLUME requires at least one argument")
 
 
 def _check_healthcheck(node: Node) -> None:
@@ -237,5 +249,5 @@ def _check_healthcheck(node: Node) -> None:
 _RULES: Mapping[str, Any] = {
     "RUN": _check_run, "COPY": _check_copy, "ADD": _check_copy, "SHELL": _check_shell, "ENV": _check_pairs,
     "LABEL": _check_pairs, "ONBUILD": _check_onbuild, "ARG": _check_args, "STOPSIGNAL": _check_one_word,
-    "USER": _check_one_word, "HEALTHCHECK": _check_healthcheck,
+    "VOLUME": _check_volume, "HEALTHCHECK": _check_healthcheck,
 }

@@ -21,7 +21,7 @@ from mydocker.oci.digest import digest_of
 from .contenthash import ContentHash
 from .ignore import IgnoreRules
 from .substitute import substitute
-from .tree import Ownership, Source, add_digest, clean, close_sources, copy_sources, find_sources
+from .tree import Ownership, Source, add_digest, clean, close_sources, copy_sources, find_sources, path_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -159,6 +159,8 @@ class Preparation:
         self._undo.callback(os.close, root_fd)
         sources = find_sources(root_fd, mount.keys.get("source", "/").replace("*", "\\*"), rules, _NO_RULES)
         self._undo.callback(close_sources, sources)
+        if not sources:
+            raise NotFound(f"--mount: source {mount.keys.get('source')!r}: nothing matches")
         return sources
 
     def prepare(self, mounts: list[BuildMount], scratch_dir: str) -> None:
@@ -319,17 +321,12 @@ def missing_places(view_fd: int, targets: list[str]) -> list[tuple[bytes, int]]:
                 continue
             try:
                 if depth < len(names):
-                    above = clean(_path_in(view_fd, fd))
+                    above = clean(path_in(view_fd, fd))
                     found.append((os.fsencode("/".join([*above, *names[depth:]])), len(names) - depth))
             finally:
                 os.close(fd)
             break
     return found
-
-
-def _path_in(root_fd: int, fd: int) -> str:
-    root, path = os.readlink(f"/proc/self/fd/{root_fd}"), os.readlink(f"/proc/self/fd/{fd}")
-    return path if root == "/" else path.removeprefix(root)
 
 
 def remove_places(upper_dir: str, places: list[tuple[bytes, int]]) -> None:

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 #: Nesting of ${a:-${b:-...}} and the length of a result: a text must not cost more than it says.
 _MAX_DEPTH = 50
 _MAX_LENGTH = 1 << 20
-_NAME_FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_"
-_NAME_REST = f"{_NAME_FIRST}0123456789"
 _SPECIAL = "@*#?-$!0123456789"
 
 
@@ -139,9 +137,9 @@ class _Reader:
 
     def _read_name(self) -> str:
         letter = self._text[self._at:self._at + 1]
-        if letter and letter in _NAME_FIRST:
+        if letter == "_" or letter.isalpha():  # any alphabet's, as in docker
             end = self._at + 1
-            while self._text[end:end + 1] and self._text[end] in _NAME_REST:
+            while self._text[end:end + 1] == "_" or self._text[end:end + 1].isalpha() or self._text[end:end + 1].isdecimal():
                 end += 1
             name, self._at = self._text[self._at:end], end
             return name
@@ -182,7 +180,7 @@ class _Reader:
             self._at += everywhere
             pattern = self._read_pattern()
             replacement = self._read_argument("}")
-            return _compile(pattern).sub(lambda _: replacement, value or "", count=0 if everywhere else 1)
+            return _replace(value or "", pattern, replacement, everywhere=everywhere)
         if not letter:
             raise InvalidRequest("substitution: syntax error: missing '}'")
         raise InvalidRequest(f"substitution: unsupported modifier ({letter}) in substitution")
@@ -217,6 +215,19 @@ class _Reader:
             raise InvalidRequest("substitution: syntax error: missing '/' in ${}")
         self._at += 1
         return "".join(f"\\{text}" if quoted and text and text in "*?\\" else text for text, quoted in pieces)
+
+
+def _replace(value: str, pattern: str, replacement: str, *, everywhere: bool) -> str:
+    """Replace the first match of a pattern, or all: as in Go, and shells, an empty match right behind another is none."""
+    found, done = "", -1
+    for match in _compile(pattern).finditer(value):
+        if match.end() == match.start() == done:
+            continue
+        found += value[max(done, 0):match.start()] + replacement
+        done = match.end()
+        if not everywhere:
+            break
+    return found + value[max(done, 0):]
 
 
 def _trim(value: str, pattern: str, side: str, greedy: bool) -> str:

@@ -63,6 +63,11 @@ class Taking:
         self._undo.callback(tree.close_sources, sources)
         self._items += sources
 
+    def require(self) -> None:
+        """Refuse to copy nothing: one pattern may match nothing, all of them may not. Raises NotFound."""
+        if not self._items:
+            raise NotFound("no source files were specified, nothing matches")
+
     def _add_repository(self, word: str) -> None:
         """Take what a git repository holds; its .git only with --keep-git-dir."""
         new = NewLayer(self._job.layout)

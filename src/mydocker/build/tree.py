@@ -20,10 +20,12 @@ from .ignore import IgnoreRules, compile_pattern
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .contenthash import ContentHash
+    from .modes import ModeChange
 
 _GLOB = frozenset("*?[\\")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
+_MAX_LINKS = 40
 _LOCAL_XATTRS = ("security.selinux", "security.ima", "security.evm", "security.apparmor", "security.SMACK")
 
 
@@ -61,64 +63,14 @@ class Ownership(Record):
     mode: ModeChange | None = None
 
 
-class ModeChange(Record):
-    """--chmod: an octal number, or symbolic clauses as chmod(1) has them."""
-
-    text: str
-
-    def apply(self, mode: int) -> int:
-        """Return the permission bits of a file that has type and bits `mode`."""
-        import re  # cold
-
-        if self.text.isdigit():
-            return int(self.text, 8)
-        bits = stat.S_IMODE(mode)
-        for clause in self.text.split(","):
-            match = re.fullmatch(r"([ugoa]*)((?:[-+=][rwxXst]*)+)", clause)
-            assert match is not None  # judged by parse_mode
-            who = match[1] or "a"
-            who = "ugo" if "a" in who else who
-            for sign, letters in re.findall(r"([-+=])([rwxXst]*)", match[2]):
-                bits = _changed(bits, who, sign, letters, is_directory=stat.S_ISDIR(mode))
-        return bits
-
-
-def parse_mode(text: str) -> ModeChange:
-    """Return what --chmod=TEXT means. Raises InvalidRequest."""
-    import re  # cold
-
-    if re.fullmatch(r"[0-7]{1,5}", text) and int(text, 8) <= 0o7777:
-        return ModeChange(text=text)
-    if all(re.fullmatch(r"[ugoa]*(?:[-+=][rwxXst]*)+", clause) for clause in text.split(",")):
-        return ModeChange(text=text)
-    raise InvalidRequest(f"invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777")
-
-
-def _changed(bits: int, who: str, sign: str, letters: str, *, is_directory: bool) -> int:
-    shifts = {"u": 6, "g": 3, "o": 0}
-    value = mask = 0
-    for person in who:
-        shift = shifts[person]
-        mask |= 0o7 << shift
-        for letter in letters:
-            if letter in "rwx":
-                value |= {"r": 4, "w": 2, "x": 1}[letter] << shift
-            elif letter == "X" and (is_directory or bits & 0o111):
-                value |= 1 << shift
-            elif letter == "s" and person in "ug":
-                value |= 0o4000 if person == "u" else 0o2000
-    if "t" in letters:
-        value |= 0o1000
-    if sign == "+":
-        return bits | value
-    return bits & ~value if sign == "-" else bits & ~mask | value
-
-
 # --- sources ------------------------------------------------------------------------------------------------
 
 
 def find_sources(root_fd: int, pattern: str, rules: IgnoreRules, excludes: IgnoreRules) -> list[Source]:
-    """Return what a source word of COPY means below a root, in order. Raises NotFound, InvalidRequest, OSError."""
+    """Return what a source word of COPY means below a root, in order; a pattern may mean nothing.
+
+    Raises NotFound, InvalidRequest, OSError.
+    """
     words = [word for word in pattern.split("/") if word not in ("", ".")]
     # As moby does, what would lead out of the context is cut off, not refused: /.. is / in a root.
     cleaned: list[str] = []
@@ -139,8 +91,6 @@ def find_sources(root_fd: int, pattern: str, rules: IgnoreRules, excludes: Ignor
     except BaseException:
         close_sources(found)
         raise
-    if not found:
-        raise NotFound(f"{pattern!r}: no source files were specified, nothing matches")
     return found
 
 
@@ -151,22 +101,44 @@ def close_sources(sources: list[Source]) -> None:
 
 
 def _expand(root_fd: int, place: str, words: list[str]) -> list[str]:
-    """Return the paths that match a pattern, sorted; links in parents are followed inside the root."""
+    """Return the paths that match a pattern, sorted.
+
+    Links are followed, inside the root, before the first name that is a pattern, and not from there on, as in docker.
+    """
     if not words:
         return [place]
     word, rest = words[0], words[1:]
     if not _GLOB.intersection(word):
         return _expand(root_fd, f"{place}/{word}" if place else word, rest)
-    expression = compile_pattern(word.replace("**", "*"))
     try:
         fd = beneath.open_in_root(root_fd, place, os.O_RDONLY | os.O_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return []
     try:
-        names = sorted(name for name in os.listdir(fd) if expression.match(name))
+        return [f"{place}/{found}" if place else found for found in _matching(fd, words)]
     finally:
         os.close(fd)
-    return [path for name in names for path in _expand(root_fd, f"{place}/{name}" if place else name, rest)]
+
+
+def _matching(directory_fd: int, words: list[str]) -> list[str]:
+    """Return the paths below a directory that match, sorted; no link is followed."""
+    expression, rest = compile_pattern(words[0].replace("**", "*")), words[1:]
+    names = sorted(name for name in os.listdir(directory_fd) if expression.match(name))
+    if not rest:
+        return names
+    found: list[str] = []
+    for name in names:
+        try:
+            fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP, errno.ENOENT):
+                continue
+            raise
+        try:
+            found += [f"{name}/{below}" for below in _matching(fd, rest)]
+        finally:
+            os.close(fd)
+    return found
 
 
 def _open_source(root_fd: int, place: str, rules: IgnoreRules, excludes: IgnoreRules) -> Source | None:
@@ -264,10 +236,10 @@ def _read_xattrs(fd: int) -> dict[bytes, bytes]:
 # --- destinations -------------------------------------------------------------------------------------------
 
 
-def make_directories(root_fd: int, path: str, owner: tuple[int, int] = (0, 0), mode: int = 0o755) -> int:
+def make_directories(root_fd: int, path: str, owner: tuple[int, int] = (0, 0), mode: int = 0o755, *, followed: int = 0) -> int:
     """Return a handle on a directory in a root, made where missing with this owner; the caller closes it.
 
-    Raises InvalidRequest where a file is in the way.
+    A link to nowhere is followed, as by docker: what it names is made. Raises InvalidRequest where a file is in the way.
     """
     cleaned = os.fsencode("/".join(clean(path)))
     missing: list[bytes] = []
@@ -287,8 +259,11 @@ def make_directories(root_fd: int, path: str, owner: tuple[int, int] = (0, 0), m
         try:
             try:
                 os.mkdir(name, 0o700, dir_fd=parent_fd)
-            except FileExistsError:  # a dangling link
-                raise InvalidRequest(f"{path}: a part of it is a symbolic link to nowhere") from None
+            except FileExistsError:  # a link to nowhere
+                if followed > _MAX_LINKS:
+                    raise InvalidRequest(f"{path}: too many symbolic links") from None
+                target = "/".join((_target_of(root_fd, parent_fd, name), *map(os.fsdecode, reversed(missing))))
+                return make_directories(root_fd, target, owner, mode, followed=followed + 1)
             fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
         finally:
             os.close(parent_fd)
@@ -337,21 +312,45 @@ def _copy_single(source: Source, root_fd: int, destination: str, into_directory:
         os.close(parent_fd)
 
 
-def _follow_file(root_fd: int, destination: str) -> tuple[str, bytes]:
-    """Return directory and name of a file's destination; an existing link to a file is followed in the root."""
+def _follow_file(root_fd: int, destination: str, *, followed: int = 0) -> tuple[str, bytes]:
+    """Return directory and name of a file's destination; a link there is followed in the root, also one to nowhere."""
     names = clean(destination)
     try:
         fd = beneath.open_in_root(root_fd, "/".join(names), os.O_PATH)
     except OSError:
-        return "/".join(names[:-1]), os.fsencode(names[-1])
+        target = _link_at(root_fd, names) if followed < _MAX_LINKS else ""
+        return _follow_file(root_fd, target, followed=followed + 1) if target else ("/".join(names[:-1]), os.fsencode(names[-1]))
     try:
-        # The descriptor lies in the view's own mount: its path there begins at the view's root.
-        link = os.readlink(f"/proc/self/fd/{fd}")
-        root = os.readlink(f"/proc/self/fd/{root_fd}")
-        inside = clean(link.removeprefix(root) if root != "/" else link)
+        inside = clean(path_in(root_fd, fd))
         return "/".join(inside[:-1]), os.fsencode(inside[-1])
     finally:
         os.close(fd)
+
+
+def _link_at(root_fd: int, names: list[str]) -> str:
+    """Return the path in the root that the link at a path means; nothing, when there is no link."""
+    try:
+        parent_fd = beneath.open_in_root(root_fd, "/".join(names[:-1]), os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return ""
+    try:
+        return _target_of(root_fd, parent_fd, os.fsencode(names[-1]))
+    except OSError:
+        return ""
+    finally:
+        os.close(parent_fd)
+
+
+def _target_of(root_fd: int, parent_fd: int, name: bytes) -> str:
+    """Return the path in the root that a link means. Raises OSError (EINVAL) when it is none."""
+    target = os.fsdecode(os.readlink(name, dir_fd=parent_fd))
+    return target if target.startswith("/") else f"{path_in(root_fd, parent_fd)}/{target}"
+
+
+def path_in(root_fd: int, fd: int) -> str:
+    """Return a descriptor's path in a root: both lie in one mount, where paths begin at the root's."""
+    root, path = os.readlink(f"/proc/self/fd/{root_fd}"), os.readlink(f"/proc/self/fd/{fd}")
+    return path if root == "/" else path.removeprefix(root)
 
 
 def is_directory(root_fd: int, path: str) -> bool:

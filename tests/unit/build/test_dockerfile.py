@@ -67,7 +67,7 @@ def test_unknown_frontend_is_refused(text: str) -> None:
     "FROM a\nFROB x", "FROM a\nRUN", "FROM a\nCOPY x", "FROM a\nENV a", "FROM a\nENV =b", "FROM a\nLABEL a=1 b", "RUN x", "FROM a b c d",
     "FROM a AS 1x", "FROM a\nSHELL sh", "FROM a\nONBUILD FROM b", "FROM a\nONBUILD ONBUILD RUN x", "FROM a\nHEALTHCHECK x", "FROM a\nHEALTHCHECK CMD",
     "FROM a\nHEALTHCHECK --interval=x CMD y", "FROM a\nCOPY --from=1 a b", "FROM a\nRUN --security=insecure x", "FROM a\nRUN --network=x y",
-    "FROM a\nCOPY --chown=1 --chown=2 a b", "FROM a\nENV --x=1 a=b", "FROM $nothing", "FROM a\nUSER a b", "FROM a\nCOPY a <<EOF\nEOF",
+    "FROM a\nCOPY --chown=1 --chown=2 a b", "FROM a\nENV --x=1 a=b", "FROM $nothing", "FROM a\nVOLUME []", "FROM a\nCMD [1]", "FROM a\nCOPY a <<EOF\nEOF",
 ])
 def test_dockerfile_is_refused(text: str) -> None:
     with pytest.raises(MydockerError):
