@@ -106,3 +106,28 @@ def test_program_that_dies_leaves_neither_launcher_nor_spare(mydocker: Mydocker,
     os.waitpid(pid, 0)
     assert len(pids) == 2
     until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids))
+
+
+def test_engine_of_a_program_that_ignores_its_children_is_closed(mydocker: Mydocker, busybox: str) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with Engine(mydocker.root) as engine:
+            engine.containers.run(busybox, ["true"], rm=True)
+        until(lambda: launchers() == [])
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def test_engine_is_closed_while_a_fork_of_the_program_lives_on(mydocker: Mydocker, busybox: str) -> None:
+    with Engine(mydocker.root) as engine:
+        engine.containers.run(busybox, ["true"], rm=True)
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+            os._exit(0)
+    try:
+        until(lambda: launchers() == [])
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

@@ -114,10 +114,17 @@ class Launcher:
 
     def _end(self) -> None:
         assert self._socket is not None and self._chores is not None
-        self._socket.close()
-        self._chores.close()
+        for sock in (self._socket, self._chores):
+            try:
+                sock.shutdown(_socket.SHUT_RDWR)  # a fork of the program may have both open, for as long as it lives
+            except OSError:
+                pass  # the launcher is dead already
+            sock.close()
         self._socket = self._chores = None
-        os.waitpid(self._pid, 0)
+        try:
+            os.waitpid(self._pid, 0)
+        except ChildProcessError:
+            pass  # the program reaps all its children, or ignores SIGCHLD
 
 
 def _spawn(module: str, work: str) -> tuple[_socket.socket, _socket.socket, int]:
