@@ -10,6 +10,8 @@ import time
 import pytest
 from harness import Mydocker, is_running, until
 
+from mydocker import Engine
+
 pytestmark = [pytest.mark.needs("root", "overlay")]
 
 
@@ -255,3 +257,15 @@ def test_state_root_may_have_any_name(mydocker: Mydocker, busybox_tar: str, scra
         odd("rm", "box")
     finally:
         odd.destroy()
+
+
+def test_more_commands_than_a_monitor_serves_wait_for_one_container(mydocker: Mydocker, engine: Engine, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "wanted", busybox, "sleep", "1000")
+    box = engine.containers.get("wanted")
+    sessions = [box.attach() for _ in range(32)]  # MAX_CLIENTS of csrc/monitor
+    with mydocker.popen("wait", "wanted") as waiting:
+        mydocker("exec", "wanted", "true")
+        mydocker("stop", "-t", "0", "wanted")
+        assert waiting.communicate(timeout=20) == (b"137\n", b"")
+    for session in sessions:
+        session.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from mydocker.base import log, paths, trace
 from mydocker.base.errors import Conflict, Corrupt, NotFound, Timeout, Unavailable
@@ -30,6 +31,7 @@ SIGKILL = 9
 SIGTERM = "TERM"
 #: How long a monitor may take from the end of its container to the exit record: draining the log.
 _RECORD_TIMEOUT_S = 30.0
+_POLL_S = 0.005
 
 
 def current(store: Store, container_id: str) -> ContainerRecord:
@@ -220,15 +222,20 @@ def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_
     The monitor's control socket tells: it is closed after the record. Raises Timeout.
     """
     directory = store.layout.container(record.id)
-    if load_exit(f"{directory}/{paths.EXIT}") is not None:
-        return
-    try:
-        with Session.connect(f"{directory}/{paths.CONTROL_SOCKET}") as session:
-            session.wait(timeout_s)
-    except Unavailable:
-        pass  # no monitor, or it ended while we asked: what can be known of the end is on disk now
-    except Timeout:
-        raise Timeout(f"wait for the end of container {record.name}: its monitor does not record it") from None
+    deadline = time.monotonic() + timeout_s
+    while load_exit(f"{directory}/{paths.EXIT}") is None:
+        try:
+            with Session.connect(f"{directory}/{paths.CONTROL_SOCKET}") as session:
+                session.wait(timeout_s)
+                return
+        except Unavailable:
+            return  # no monitor, or it ended while we asked: what can be known of the end is on disk now
+        except Conflict:
+            time.sleep(_POLL_S)  # it has all the clients that it can have, and the record is a matter of milliseconds
+        except Timeout:
+            pass
+        if time.monotonic() > deadline:
+            raise Timeout(f"wait for the end of container {record.name}: its monitor does not record it")
 
 
 def remove(

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from .store import ContainerRecord, Store
 
 
+_POLL_S = 0.005
+
+
 def start(
     store: Store, creator: Creator, container_id: str, client_flags: int = 0, console_size: tuple[int, int] | None = None,
 ) -> tuple[ContainerRecord, LiveSession]:
@@ -102,7 +105,7 @@ def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
                 code = session.wait(left_s).exit_code
         except Timeout:
             raise _too_long(record) from None
-        except Unavailable:
+        except (Unavailable, Conflict):  # there is none, or it has all the clients that it can have
             _wait_without_monitor(store, record, left_s)
             continue
         finish(store, container_id)
@@ -112,10 +115,11 @@ def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
 
 
 def _wait_without_monitor(store: Store, record: ContainerRecord, left_s: float | None) -> None:
-    """Wait for the end of a container whose monitor was killed, or has just ended."""
+    """Wait for the end of a container whose monitor was killed, has just ended, or does not listen."""
     identity = identity_of(record)
     fd = open_pidfd(identity) if identity else None
     if fd is None:
+        time.sleep(_POLL_S)  # until its monitor has recorded the end
         return
     try:
         if not wait_pidfd(fd, left_s):
