@@ -236,3 +236,19 @@ def test_ipv6_goes_out_by_the_first_network_that_has_it(mydocker: Mydocker, engi
     mydocker("network", "connect", six.id, "c")
     assert default_routes() == ["10.214.8.1", "fd00:218::1"]
     assert late.ipv6 is not None
+
+
+def test_any_user_may_serve_on_any_port_and_ping_in_a_network_of_the_containers_own(mydocker: Mydocker, busybox: str) -> None:
+    """As with docker since 20.10: images that run their server as a user count on it."""
+    words = ["sh", "-c", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/net/ipv4/ping_group_range; "
+             "timeout 0.3 nc -l -p 80; [ $? != 1 ]"]
+    for network in ("bridge", "none"):
+        assert mydocker("run", "--rm", "--user", "1000", "--network", network, busybox, *words).out.split() == ["0", "0", "2147483647"]
+    assert mydocker("run", "--rm", "--userns", "private", busybox, *words).out.split() == ["0", "0", "65535"]
+    assert mydocker(
+        "run", "--rm", "--sysctl", "net.ipv4.ip_unprivileged_port_start=1024", busybox, *words).out.split()[0] == "1024"
+    mydocker("run", "-d", "--name", "c", busybox, "sleep", "1000")
+    mydocker("run", "--rm", "--network", "container:c", busybox, "true")
+    with open("/proc/sys/net/ipv4/ip_unprivileged_port_start", encoding="ascii") as stream:
+        mine = stream.read()
+    assert mydocker("run", "--rm", "--network", "host", busybox, *words[:2], "cat /proc/sys/net/ipv4/ip_unprivileged_port_start").out == mine

@@ -118,6 +118,8 @@ def place_linux(linux: Linux, isolation: Isolation, container_id: str) -> None:
         linux["namespaces"] = [*linux["namespaces"], {"type": "user"}]
         linux["uidMappings"] = [{"containerID": 0, "hostID": base, "size": _IDS}]
         linux["gidMappings"] = [{"containerID": 0, "hostID": base, "size": _IDS}]
+        if "sysctl" in linux:
+            linux["sysctl"]["net.ipv4.ping_group_range"] = f"0 {_IDS - 1}"  # of groups that there are
     if isolation.privileged:
         linux["maskedPaths"], linux["readonlyPaths"] = [], []
     linux["maskedPaths"] = [*uncovered(linux["maskedPaths"], isolation), *isolation.masked]
@@ -129,7 +131,7 @@ def place_linux(linux: Linux, isolation: Isolation, container_id: str) -> None:
     if seccomp := build_seccomp(isolation.seccomp, container_capabilities(isolation), privileged=isolation.privileged):
         linux["seccomp"] = seccomp
     if isolation.sysctls:
-        linux["sysctl"] = dict(isolation.sysctls)
+        linux["sysctl"] = {**linux.get("sysctl", {}), **dict(isolation.sysctls)}
 
 
 def uncovered(paths: list[str], isolation: Isolation) -> list[str]:

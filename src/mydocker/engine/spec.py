@@ -49,6 +49,10 @@ STANDARD_HOSTS = (
     "ff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n")
 
 
+#: In a network of its own any user may serve on port 80 and ping, as with docker: ports below 1024 are no mark of trust there.
+NETWORK_SYSCTLS = {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": "0 2147483647"}
+
+
 def build_spec(config: ContainerConfig, image_config: dict[str, Any], *, container_id: str, directory: str) -> Spec:
     """Return the runtime spec of a container whose files are in `directory`.
 
@@ -169,6 +173,8 @@ def build_linux(config: ContainerConfig, container_id: str) -> Linux:
         "maskedPaths": [*MASKED_PATHS, *thermal_paths()],
         "readonlyPaths": list(READONLY_PATHS),
     }
+    if config.network != "host" and not config.network.startswith("container:"):
+        linux["sysctl"] = dict(NETWORK_SYSCTLS)
     if config.isolation is None and (seccomp := build_seccomp("", caps.DEFAULT)):
         linux["seccomp"] = seccomp
     return linux

@@ -114,6 +114,10 @@ def create(
     return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup, network_fd=order.network_fd)
 
 
+#: What the engine sets in every network namespace that it makes; there is nothing to judge about these.
+_OF_ANY_NEW_NETWORK = frozenset(("net.ipv4.ip_unprivileged_port_start", "net.ipv4.ping_group_range"))
+
+
 def plan_init(
     spec: Spec, root_path: str, namespaces: NamespacePlan, cgroup: Cgroup, *, root_mount: Mount | None,
     stdio: tuple[int, int, int] | None, user: str | None, groups: tuple[str, ...], start_fd: int, console_fd: int,
@@ -132,7 +136,8 @@ def plan_init(
         from .attributes import plan_attributes  # cold
 
         attributes = plan_attributes(spec["process"], spec.get("linux", {}))
-    if spec.get("linux", {}).get("sysctl"):
+    sysctls = spec.get("linux", {}).get("sysctl")
+    if sysctls and not (namespaces.new & sc.CLONE_NEWNET and sysctls.keys() <= _OF_ANY_NEW_NETWORK):
         from .sysctls import check_sysctls  # cold
 
         check_sysctls(spec, namespaces)

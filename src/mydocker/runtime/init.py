@@ -216,6 +216,12 @@ def enter_network_namespace(order: InitOrder) -> None:
         raise_loopback()
 
 
+def sysctl_name(key: str) -> str:
+    """Return the path below /proc/sys; `/` and `.` change places where the first of them is a `.` (sysctl(8))."""
+    dot, slash = key.find("."), key.find("/")
+    return key.translate({0x2E: "/", 0x2F: "."}) if slash < 0 or 0 <= dot < slash else key
+
+
 def apply_sysctls(spec: Spec) -> None:
     """Write linux.sysctl: through the host's /proc, still in view, where no container can have put anything else.
 
@@ -224,8 +230,6 @@ def apply_sysctls(spec: Spec) -> None:
     sysctls = spec.get("linux", {}).get("sysctl")
     if not sysctls:
         return
-    from .sysctls import sysctl_name  # cold: imported by the creator already, who has judged them
-
     for key, value in sysctls.items():
         path = f"/proc/sys/{sysctl_name(key)}"
         try:

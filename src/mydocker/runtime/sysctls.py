@@ -11,6 +11,8 @@ import os
 from mydocker.base.errors import InvalidRequest
 from mydocker.linux import syscalls as sc
 
+from .init import sysctl_name
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import Spec
@@ -54,12 +56,6 @@ def check_sysctl(key: str, own_namespaces: int) -> None:
                 raise InvalidRequest(f"linux.sysctl: {key}: is the host's: the container has no {namespace} namespace of its own")
             return
     raise InvalidRequest(f"linux.sysctl: {key}: is not in a separate kernel namespace, so it would change the machine's")
-
-
-def sysctl_name(key: str) -> str:
-    """Return the path below /proc/sys; `/` and `.` change places where the first of them is a `.` (sysctl(8))."""
-    dot, slash = key.find("."), key.find("/")
-    return key.translate({0x2E: "/", 0x2F: "."}) if slash < 0 or 0 <= dot < slash else key
 
 
 def is_ours(namespace_fd: int, name: str) -> bool:

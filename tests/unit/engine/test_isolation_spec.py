@@ -8,7 +8,7 @@ import pytest
 
 from mydocker.base.errors import InvalidRequest
 from mydocker.engine.request import judge
-from mydocker.engine.spec import MASKED_PATHS, READONLY_PATHS, build_spec
+from mydocker.engine.spec import MASKED_PATHS, NETWORK_SYSCTLS, READONLY_PATHS, build_spec
 from mydocker.linux import caps
 
 
@@ -131,7 +131,7 @@ def test_the_rest_lands_in_its_section() -> None:
     assert process["noNewPrivileges"] is True
     assert process["oomScoreAdj"] == -5
     assert process["apparmorProfile"] == "p"
-    assert linux["sysctl"] == {"net.ipv4.ip_forward": "1"}
+    assert linux["sysctl"] == {**NETWORK_SYSCTLS, "net.ipv4.ip_forward": "1"}
     assert document["annotations"] == {"a": "b"}
     assert document["domainname"] == "d"
     assert linux["cgroupsPath"] == "/p/1234567890"
