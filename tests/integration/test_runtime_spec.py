@@ -196,6 +196,20 @@ def test_idmap_takes_mappings_of_its_own_as_crun_has_them(mapped: Runtime) -> No
         assert run(mapped, "stat -c %u:%g /mnt", linux=in_userns(), mounts=mounts) == f"{seen}\n"
 
 
+def test_links_on_a_source_are_followed_again_in_a_user_namespace_too(mapped: Runtime) -> None:
+    """nosymfollow is no attribute that a mount of another user namespace has for good, as ro and nosuid are."""
+    source = f"{mapped.directory}/source"
+    os.mkdir(source)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosymfollow,nosuid", "tmpfs", source], check=True)
+    try:
+        subprocess.run(["sh", "-c", f"cd {source} && echo found > file && ln -s file link"], check=True)
+        for options, wanted in ((["bind", "ro"], "found\n"), (["bind"], "no\n"), (["bind", "ro", "nosymfollow"], "no\n")):
+            mounts = mounts_and(mapped, {"destination": "/mnt", "type": "bind", "source": source, "options": options})
+            assert run(mapped, "cat /mnt/link 2>/dev/null || echo no", linux=in_userns(), mounts=mounts) == wanted, options
+    finally:
+        subprocess.run(["umount", source], check=True)
+
+
 @pytest.mark.parametrize(("option", "text"), [
     ("idmap=uids=0-1;gids=0-1-1", "'0-1' is no range FIRST-HOST-SIZE"), ("idmap=users=0-1-1", "'users' is neither uids nor gids"),
     ("idmap=uids=0-1-1", "both uids and gids are needed"), ("ridmap=uids=@0-1-1;gids=0-1-1", "not in one of the container's own"),

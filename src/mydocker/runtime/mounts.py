@@ -162,10 +162,12 @@ class BindMount(Record):
 
 
     def _forgotten(self) -> int:
-        """Return the attributes of the source that the bind does not keep; none where another user namespace locked them."""
+        """Return the attributes of the source that the bind does not keep; only one where another user namespace locked them."""
         options = self.options
-        if not options.explicit or self.keeps_attributes:
+        if not options.explicit:
             return 0
+        if self.keeps_attributes:
+            return sc.MOUNT_ATTR_NOSYMFOLLOW & ~options.set  # which the kernel does not lock (mount_namespaces(7))
         # One word on access times takes back all others (mount(2)).
         times = sc.MOUNT_ATTR__ATIME | sc.MOUNT_ATTR_NODIRATIME
         says_times = options.clear & sc.MOUNT_ATTR__ATIME or options.set & sc.MOUNT_ATTR_NODIRATIME
