@@ -90,6 +90,17 @@ def test_exit_code_of_a_failed_command_is_passed_on(mydocker: Mydocker, busybox:
     mydocker("build", context(f"FROM {busybox}\nRUN exit 42\n"), code=42)
 
 
+def test_run_steps_have_the_hosts_and_limits_of_the_command_line(mydocker: Mydocker, busybox: str, context: Write) -> None:
+    place = context(f"FROM {busybox}\nRUN grep -w lan /etc/hosts; ulimit -n; df -k /dev/shm | tail -1 | awk '{{print $2}}'\n")
+    words = ("--add-host", "lan:10.9.8.7", "--ulimit", "nofile=77:88", "--shm-size", "5m", "-m", "64m", "--rm", "--compress")
+    said = mydocker("build", "--progress", "plain", *words, place).err
+    assert "10.9.8.7\tlan" in said and " 77\n" in said and " 5120\n" in said
+    assert "CACHED" in mydocker("build", *words, place).err
+    assert "CACHED" not in mydocker("build", "--add-host", "lan:10.9.8.6", place).err
+    assert "other" in mydocker("build", "--add-host", "other", place, code=125).one_error_line()
+    assert "memory" in mydocker("build", "-m", "lots", place, code=125).one_error_line()
+
+
 def test_prune_leaves_what_an_empty_stage_stands_on(mydocker: Mydocker, busybox: str, context: Write) -> None:
     mydocker("build", "-t", "e", context(f"FROM scratch AS none\nENV a=1\nFROM {busybox}\nCOPY --from=none / /x\n"))
     pruning = [subprocess.Popen([*mydocker.argv, "builder", "prune", "-af"], env=mydocker.environ()) for _ in range(4)]

@@ -307,7 +307,7 @@ class StageBuilder:
             preparing = runmounts.Preparation(self._job.layout, self._job.options.secrets, undo, self.open_origin)
             visible = {name: value for name, value in args.items() if name not in instructions.PROXY_ARGS}
             key = self.state.key(node.text, argv, [heredoc.content for heredoc in node.heredocs], visible, network,
-                                 preparing.digest(mounts) if mounts else "")
+                                 preparing.digest(mounts) if mounts else "", self._job.options.add_hosts)
             hit = self._job.find_cached(key, self.state.layers)
             if hit is not None:
                 return self._take_hit(hit.created, hit.layer, _history_of(node, visible))

@@ -50,6 +50,7 @@ class BuildOptions(Record):
     squash: bool = False
     secrets: Secrets = Secrets()
     output: tuple[str, str] = ("", "")
+    add_hosts: tuple[str, ...] = ()
     epoch_ns: int | None = None
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mydocker.oci.image_spec import Descriptor
 
 #: Changes when equal instructions come to mean something else.
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 

@@ -18,7 +18,7 @@ from .request import ContainerConfig, judge, judge_labels, words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from mydocker.build.request import Built, Progress, RunStep
@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from .store import ContainerRecord, Store
 
 _OUTPUTS = ("local", "tar", "oci", "docker", "image", "registry")
+_LIMITS = frozenset((
+    "memory", "memory_swap", "cpu_shares", "cpu_period", "cpu_quota", "cpuset_cpus", "cpuset_mems", "shm_size", "ulimit",
+    "cgroup_parent",
+))
 _POLL_S = 0.2
 
 
@@ -54,13 +58,19 @@ class Builds:
         self, context: str | os.PathLike[str], *, file: str = "", tag: str | Iterable[str] = (),
         build_arg: Mapping[str, str] | Iterable[str] = (), label: Mapping[str, str] | Iterable[str] = (), target: str = "",
         platform: str = "", network: str = "", no_cache: bool = False, pull: bool = False, squash: bool = False,
-        secret: Iterable[str] = (), ssh: Iterable[str] = (), output: str = "", progress: Progress | None = None,
+        secret: Iterable[str] = (), ssh: Iterable[str] = (), output: str = "", add_host: Iterable[str] = (),
+        progress: Progress | None = None, **limits: Any,
     ) -> Built:
         """Build a Dockerfile; `context` is a directory, a git URL, an http URL of a tar, or `-`. See docs/build.md.
+
+        `limits` are those of `containers.run`, for each RUN step: memory, memory_swap, cpu_shares, cpu_period, cpu_quota,
+        cpuset_cpus, cpuset_mems, shm_size, ulimit, cgroup_parent.
 
         Raises InvalidRequest, NotFound, CommandFailed, Unsupported, ..., with the line of the Dockerfile.
         """
         arguments = _judge_build_args(build_arg)
+        hosts = tuple(words(add_host, "add_host"))
+        limits = _judge_limits(limits, hosts)
         wanted = _judge_output(output)
         names = list(dict.fromkeys((*words(tag, "tag"), *wanted.names)))
         if wanted.pushes and not names:
@@ -70,14 +80,14 @@ class Builds:
             references=tuple(self._images.judged_name(name) for name in names), build_args=arguments,
             labels=dict(judge_labels(label, "label")), target=target, platform=platform,
             network=_judge_network(network), no_cache=no_cache, pull=pull, squash=squash,
-            output=(wanted.kind, wanted.destination),
+            output=(wanted.kind, wanted.destination), add_hosts=hosts,
             secrets=runmounts.Secrets(
                 secrets=dict(runmounts.parse_secret(word) for word in words(secret, "secret")),
                 sockets=dict(runmounts.parse_ssh(word) for word in words(ssh, "ssh"))),
             epoch_ns=_judge_epoch(arguments))
         if platform:
             platforms.parse(platform)
-        runner = _Runner(self._store, self._images)
+        runner = _Runner(self._store, self._images, limits)
         try:
             built = Job(self._store.layout, runner, options, progress or _Silence()).run()
         finally:
@@ -120,9 +130,10 @@ class _Silence:
 class _Runner:
     """Runs the steps of one build as containers of this engine."""
 
-    def __init__(self, store: Store, images: Images) -> None:
+    def __init__(self, store: Store, images: Images, limits: Mapping[str, Any]) -> None:
         self._store = store
         self._images = images
+        self._limits = limits
         self._lock = allocate_lock()
         self._made: tuple[LauncherStarter, Creator] | None = None
 
@@ -149,7 +160,7 @@ class _Runner:
         from . import ending  # cold where everything is cached
 
         starter, creator = self._make()
-        config = _config_of(step)
+        config = _config_of(step, self._limits)
         image_config = {"Env": list(step.config.get("Env") or ())}
         resolved = ResolvedImage(
             reference="build", manifest_digest="", config={"config": image_config}, chain_ids=step.layers)
@@ -221,11 +232,11 @@ class _Killer:
         self._ended.set()
 
 
-def _config_of(step: RunStep) -> ContainerConfig:
+def _config_of(step: RunStep, limits: Mapping[str, Any]) -> ContainerConfig:
     """Return the configuration of a step's container. Raises InvalidRequest."""
     options: dict[str, Any] = {
         "entrypoint": [step.argv[0]], "env": [f"{name}={value}" for name, value in step.env.items()], "workdir": step.workdir,
-        "rm": True, "label": ["io.mydocker.build=step"],
+        "rm": True, "label": ["io.mydocker.build=step"], **limits,
     }
     if step.user:
         options["user"] = step.user
@@ -244,6 +255,16 @@ def _config_of(step: RunStep) -> ContainerConfig:
     if mounts:
         options["mount"] = mounts
     return judge("build", step.argv[1:], options)
+
+
+def _judge_limits(limits: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, Any]:
+    """Return what each RUN step's container is given besides what the Dockerfile says. Raises InvalidRequest."""
+    unknown = sorted(set(limits) - _LIMITS)
+    if unknown:
+        raise InvalidRequest(f"build: {unknown[0]} is unknown")
+    found = {**limits, **({"add_host": list(hosts)} if hosts else {})}
+    judge("build", ("true",), found)  # a mistake is told before anything is built
+    return found
 
 
 def _judge_build_args(value: Mapping[str, str] | Iterable[str]) -> dict[str, str]:
