@@ -421,9 +421,16 @@ def test_stalled_client_does_not_hide_the_exit(rig: Rig) -> None:
 
 
 def _kill_child_when_blocked(run: Run) -> None:
-    time.sleep(0.1)
+    """Kill the `dd` of a container once it sleeps, which it does only in a write to a full pipe."""
+    wait_until(lambda: any(_is_blocked(pid) for pid in run.children()), 20)
     for pid in run.children():
         os.kill(pid, signal.SIGKILL)
+
+
+def _is_blocked(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", "rb") as stream:
+        head, _, tail = stream.read().rpartition(b")")
+    return head.endswith(b"(dd") and tail.split()[0] == b"S"
 
 
 def test_wait_may_be_told_to_last_longer_than_poll_can(rig: Rig) -> None:
