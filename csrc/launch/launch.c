@@ -24,7 +24,12 @@
 enum { PATH_BYTES = 4096, EXIT_FAILED = 1 };
 
 // -S leaves out `site`, which would add the packages' directory: it is where the prefix has it, or is left to `site` after all.
+// Until there is somebody to take a KeyboardInterrupt, Ctrl-C ends it at once, without a traceback.
 static const char bootstrap[] =
+    "from _signal import SIG_DFL, SIGINT, default_int_handler, getsignal, signal\n"
+    "is_told = getsignal(SIGINT) is default_int_handler\n"
+    "if is_told:\n"
+    "    signal(SIGINT, SIG_DFL)\n"
     "import sys\n"
     "from posix import access\n"
     "prefix, version = sys.argv.pop(1), '/python%d.%d/' % sys.version_info[:2]\n"
@@ -37,6 +42,8 @@ static const char bootstrap[] =
     "    import site\n"
     "    site.main()\n"
     "from mydocker." MYDOCKER_MODULE " import entry\n"
+    "if is_told:\n"
+    "    signal(SIGINT, default_int_handler)\n"
     "entry()\n";
 
 static size_t length(const char *text) {

@@ -269,3 +269,20 @@ def test_more_commands_than_a_monitor_serves_wait_for_one_container(mydocker: My
         assert waiting.communicate(timeout=20) == (b"137\n", b"")
     for session in sessions:
         session.close()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(("words", "point"), [
+    (["run"], "made bundle"), (["run", "-d"], "forked stage"), (["run", "--rm"], "heard of the start"),
+])
+def test_command_that_a_signal_ends_while_it_starts_a_container_undoes_it(
+    mydocker: Mydocker, busybox: str, words: list[str], point: str, signum: int,
+) -> None:
+    with mydocker.popen(*words, busybox, "sleep", "1000", env={"MYDOCKER_TRACE": f"{point}=sleep:20"}) as process:
+        until(lambda: mydocker.container_ids() and os.path.isdir(f"{mydocker.root}/container/{mydocker.container_ids()[0]}/bundle"))
+        until(lambda: point == "made bundle" or any(row["STATUS"] == "running" for row in mydocker.rows().values()))
+        process.send_signal(signum)
+        assert process.wait(20) == 128 + signum
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert mydocker.container_ids() == []

@@ -12,7 +12,6 @@ from mydocker.base import errors
 ENGINE_FAILED = 125
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-INTERRUPTED = 130  # 128 + SIGINT
 OUTPUT_CLOSED = 141  # 128 + SIGPIPE
 
 CODES: dict[type[errors.MydockerError], int] = {

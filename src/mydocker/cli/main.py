@@ -5,6 +5,7 @@ shows it). A command's module offers `run(context) -> int`.
 """
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # `signal` itself imports enum
 import os
 import sys
 
@@ -18,6 +19,7 @@ from .parse import Arguments, parse_global, parse_verb
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import FrameType
     from typing import NoReturn
 
     from mydocker.engine.engine import Engine
@@ -32,12 +34,26 @@ def entry() -> NoReturn:
     some milliseconds) has nothing to add.
     """
     _ensure_standard_descriptors()
+    for signum in (signal.SIGHUP, signal.SIGTERM):
+        if signal.getsignal(signum) == signal.SIG_DFL:  # not with nohup
+            signal.signal(signum, _interrupt)
     try:
         code = main()
+    except KeyboardInterrupt as error:
+        code = _code_of_interrupt(error)
     except BaseException as error:  # even SystemExit must not bring the slow shutdown back
         Output().error(f"internal error: {type(error).__name__}: {error}")
         code = _FAILED
     os._exit(code)
+
+
+def _interrupt(signum: int, _: FrameType | None) -> None:
+    """Handle a signal that ends the command: as by Ctrl-C, what it has half made is undone."""
+    raise KeyboardInterrupt(signum)
+
+
+def _code_of_interrupt(error: KeyboardInterrupt) -> int:
+    return 128 + int(error.args[0] if error.args else signal.SIGINT)
 
 
 def main(
@@ -91,10 +107,8 @@ def _run(context: Context) -> int:
             context.close()
     except OutputClosed:
         raise
-    except KeyboardInterrupt:
-        from .exitcodes import INTERRUPTED  # cold
-
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        return _code_of_interrupt(error)
     except InvalidRequest as error:
         context.report(error)
         return _FAILED

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import _socket
 import os
-from _signal import SIG_DFL, SIGCHLD  # type: ignore[import-not-found]
+from _signal import SIG_DFL, SIGCHLD, SIGHUP, SIGTERM  # type: ignore[import-not-found]
 from _signal import signal as set_signal
 
 from mydocker.base import log, trace
@@ -32,6 +32,8 @@ def become_monitor(title: str) -> None:
     os.setsid()
     # The launcher lets the kernel reap its children; here each end must be seen.
     set_signal(SIGCHLD, SIG_DFL)
+    for signum in (SIGHUP, SIGTERM):  # the command undoes its own
+        set_signal(signum, SIG_DFL)
     sc.prctl(sc.PR_SET_CHILD_SUBREAPER, 1)
     sc.close_range(3, 0xFFFFFFFF, 4)  # CLOSE_RANGE_CLOEXEC: descriptors of the caller's caller, too
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
