@@ -286,3 +286,11 @@ def test_command_that_a_signal_ends_while_it_starts_a_container_undoes_it(
         assert process.stderr is not None
         assert process.stderr.read() == b""
     assert mydocker.container_ids() == []
+
+
+def test_restarts_of_one_container_at_the_same_time_leave_it_running(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "busy", busybox, "sleep", "1000")
+    running = [mydocker.popen("restart", "-t", "0", "busy") for _ in range(6)]
+    for process in running:
+        assert (*process.communicate(timeout=30), process.returncode) == (b"busy\n", b"", 0)
+    assert mydocker.rows()["busy"]["STATUS"] == "running"

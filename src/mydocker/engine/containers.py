@@ -5,7 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 
 from mydocker.base import paths, trace
-from mydocker.base.errors import Corrupt, NotFound, Timeout
+from mydocker.base.errors import AlreadyInState, Corrupt, NotFound, Timeout
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
 
@@ -311,9 +311,15 @@ class Container:
 
     def restart(self, timeout: float | None = None, signal: str | None = None) -> None:
         """Stop it as `stop` does if it runs, and start it; one that goes with its end (`rm`) stays."""
-        if self.refresh().status in ALIVE and self.status != CREATED:
-            ending.stop(self._store, self.id, timeout_s=timeout, signal=signal or "", restarts=True)
-        self.start()
+        try:
+            if self.refresh().status in ALIVE and self.status != CREATED:
+                ending.stop(self._store, self.id, timeout_s=timeout, signal=signal or "", restarts=True)
+        except AlreadyInState:
+            pass  # it has just ended
+        try:
+            self.start()
+        except AlreadyInState:
+            self.refresh()  # by another restart, at the same time
 
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal to its init. Raises Conflict when it does not run."""
