@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from harness import Mydocker
-from registry_rig import PROGRAM, Registry
+from registry_rig import PROGRAM, Registry, new_image
+
+from mydocker.oci import media_types
 
 pytestmark = pytest.mark.needs("root", "overlay")
 
@@ -68,6 +70,28 @@ def test_base_is_pulled_where_it_is_missing_and_asked_for_again_with_pull(
     assert "CACHED" in mydocker("build", "--pull", "-", stdin=dockerfile.encode()).err
     assert {line.split()[0] for line in registry.requests()[before:]} <= {"GET", "HEAD"}
     assert not any("/blobs/" in line for line in registry.requests()[before:])
+
+
+@needs_registry
+def test_image_on_one_of_docker_has_oci_layers_only(
+    mydocker: Mydocker, registry: Registry, busybox_tar: str
+) -> None:
+    manifest, blobs = new_image(Path(busybox_tar).read_bytes())
+    manifest["mediaType"], manifest["config"]["mediaType"] = media_types.DOCKER_MANIFEST, media_types.DOCKER_CONFIG
+    manifest["layers"][0]["mediaType"] = f"{media_types.DOCKER_LAYER}.gzip"
+    for data in blobs:
+        registry.put_blob("dockers", data)
+    registry.put_manifest("dockers", "1", manifest)
+    base = f"{registry.host}/dockers:1"
+    build(mydocker, f"FROM {base}\nRUN echo built > /how\n", "-t", f"{registry.host}/on/built:1", "--push")
+    mydocker("run", "--name", "c", base, "touch", "/committed")
+    mydocker("commit", "c", f"{registry.host}/on/committed:1")
+    mydocker("push", f"{registry.host}/on/committed:1")
+    for name in ("built", "committed"):
+        _, _, data = registry.ask("GET", f"/v2/on/{name}/manifests/1", headers={"Accept": media_types.MEDIA_MANIFEST})
+        document = json.loads(data)
+        assert [layer["mediaType"] for layer in document["layers"]] == [f"{media_types.MEDIA_LAYER}+gzip"] * 2
+        assert document["layers"][0]["digest"] == manifest["layers"][0]["digest"]
 
 
 @needs_registry
