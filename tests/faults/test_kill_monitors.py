@@ -252,3 +252,16 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def test_container_whose_monitor_stands_still_can_be_removed(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    monitor = mydocker.monitor_of("c")
+    os.kill(monitor, signal.SIGSTOP)
+    try:
+        mydocker("rm", "-f", "c")
+        assert check_ps(mydocker) == {}
+    finally:
+        os.kill(monitor, signal.SIGCONT)
+    until(lambda: not is_running(monitor))
+    assert mydocker.container_ids() == []

@@ -31,6 +31,8 @@ SIGKILL = 9
 SIGTERM = "TERM"
 #: How long a monitor may take from the end of its container to the exit record: draining the log.
 _RECORD_TIMEOUT_S = 30.0
+#: How long a removal waits for it.
+_REMOVAL_PATIENCE_S = 5.0
 _POLL_S = 0.005
 
 
@@ -260,7 +262,10 @@ def remove(
         if not kill_whole(record):
             _kill_cgroup(record)
         trace.point("killed to remove")
-        await_end(store, record)
+        try:
+            await_end(store, record, _REMOVAL_PATIENCE_S)
+        except Timeout as error:
+            log.debug("remove without the end", container=container_id, error=error)  # which nobody will ask for
     with store.lock(container_id):
         _remove_ended(store, container_id, force=force, delete=delete)
 
