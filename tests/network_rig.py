@@ -22,8 +22,8 @@ from mydocker.base.clock import now_ns
 from mydocker.base.paths import Layout
 from mydocker.linux import syscalls as sc
 from mydocker.linux.netlink import Route
-from mydocker.network.ipam import choose_subnet, choose_subnet6
-from mydocker.network.model import Network
+from mydocker.network.ipam import choose_subnet6, is_used
+from mydocker.network.model import Network, Subnet
 from mydocker.network.store import NetworkStore, used_subnets
 
 #: For documentation and tests only (RFC 5737, RFC 3849); each test run takes a part of its own.
@@ -213,11 +213,21 @@ def machine(mydocker: Mydocker) -> Iterator[Machine]:
         mydocker.argv = plain
 
 
+def _free_subnet(used: list[tuple[bytes, int]]) -> Subnet:
+    """Return a subnet apart from those of tests beside this one, whose networks nobody sees before they have a bridge."""
+    for number in range(1024):
+        packed = bytes((10, 140 + os.getpid() % 40, (os.getpid() // 40 * 16 + number) % 256, 0))
+        subnet = Subnet(packed=packed, prefix=24, gateway=packed[:3] + b"\1")
+        if not is_used(subnet, used):
+            return subnet
+    raise AssertionError("no subnet is free")
+
+
 def make_network(mydocker: Mydocker, name: str, *, internal: bool = False, ipv6: bool = False) -> Network:
     """Enter a network with a free subnet in the test's state root."""
     store = NetworkStore(Layout(mydocker.root))
     with Route() as route:
-        subnets = [choose_subnet(used_subnets(store, route))]
+        subnets = [_free_subnet(used_subnets(store, route))]
     network_id = ids.new_hex(12)
     if ipv6:
         subnets.append(choose_subnet6(network_id))

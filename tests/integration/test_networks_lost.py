@@ -109,3 +109,23 @@ def test_twenty_first_starts_at_once_make_one_default_network(mydocker: Mydocker
     assert set(results) == {""}
     assert machine.run("ip", "-o", "link", "show", "type", "bridge").count("\n") == 1
     assert len({address_of(mydocker, name) for name in mydocker.rows()}) == 20
+
+
+def test_two_state_roots_that_chose_the_same_subnet_do_not_get_it_both(
+    mydocker: Mydocker, second: Mydocker, machine: Machine
+) -> None:
+    networks = NetworkStore(Layout(mydocker.root)), NetworkStore(Layout(second.root))
+    mydocker("network", "ls")
+    second("network", "ls")
+    assert networks[0].load("bridge").ipv4.text == networks[1].load("bridge").ipv4.text
+    start(mydocker, "one")
+    start(second, "other")
+    first, other = (store.load("bridge") for store in networks)
+    assert first.ipv4.text != other.ipv4.text
+    # What somebody has chosen is not moved, but refused.
+    with networks[1].lock():
+        networks[1].add(first.replace(id="0123456789ab", name="same"))
+    line = second("run", "--network", "same", "busybox", "true", code=125).one_error_line()
+    assert f"subnet {first.ipv4.text} of network same is that of another network on this machine" in line
+    assert "mb01234567" not in machine.run("ip", "-o", "link")
+    second.destroy()

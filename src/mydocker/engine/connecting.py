@@ -51,7 +51,7 @@ def networks_of(layout: Layout, config: dict[str, Any]) -> list[Network]:
 
 def load_network(store: NetworkStore, name: str) -> Network:
     """Return a network; the default one comes to be with the first look."""
-    return store.default() if name == DEFAULT_NETWORK else store.find(name)
+    return store.default(wants_bridge=True) if name == DEFAULT_NETWORK else store.find(name)
 
 
 def join_networks(layout: Layout, record: ContainerRecord, created: Created, reservation: Reservation | None) -> ContainerRecord:

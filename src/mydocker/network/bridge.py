@@ -39,7 +39,10 @@ def bridge_name(network: Network, number: int) -> str:
 
 
 def ensure_bridge(route: Route, network: Network) -> int:
-    """Return the index of the first bridge, made with its addresses if it is not there. Raises RuntimeFailed."""
+    """Return the index of the first bridge, made with its addresses if it is not there.
+
+    Raises Conflict (its subnet is that of another bridge of ours), RuntimeFailed, Unsupported.
+    """
     index = device_index(network.bridge)
     if index and device_index(cable_name(network, 1)):
         enable_forwarding(network)  # somebody may have turned it off
@@ -49,6 +52,7 @@ def ensure_bridge(route: Route, network: Network) -> int:
     trace.point("made bridge")
     shut_to_routers(network.bridge, has_ipv6=network.ipv6 is not None)
     index = device_index(network.bridge)
+    _claim_subnet(route, network, index)
     for subnet in network.subnets:
         if subnet.gateway:
             _make(route, netlink.add_address(index, Address(
@@ -57,6 +61,22 @@ def ensure_bridge(route: Route, network: Network) -> int:
     _lay_cable(route, network, 0)
     enable_forwarding(network)
     return index
+
+
+def _claim_subnet(route: Route, network: Network, index: int) -> None:
+    """Claim the subnet by a further name of the bridge: another state root, which knows nothing of us, may have chosen it."""
+    name = ipam.subnet_name(network.ipv4)
+    try:
+        route.request(netlink.add_alternative_name(index, name))
+    except netlink.Refused as error:
+        if error.errno == errno.EOPNOTSUPP or (error.errno == errno.EEXIST and device_index(name) == index):
+            return  # before Linux 5.5; or whoever made it was killed after this line
+        route.request(netlink.delete_link(network.bridge))
+        if error.errno != errno.EEXIST:
+            raise RuntimeFailed(error.args[1]) from error
+        raise Conflict(
+            f"subnet {network.ipv4.text} of network {network.name} is that of another network on this machine",
+            hint=f"`ip link show {name}` tells whose; make this one anew: network rm, network create") from error
 
 
 def _adopt(route: Route, network: Network, index: int) -> None:

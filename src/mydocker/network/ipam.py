@@ -86,6 +86,11 @@ def pair_with(address: bytes, subnet: Subnet, other: Subnet) -> bytes:
     return b"" if found in (other.gateway, *special_addresses(other)) else found
 
 
+def subnet_name(subnet: Subnet) -> str:
+    """Return the further name of a bridge that claims an IPv4 subnet, on the whole machine."""
+    return f"mn{subnet.packed.hex()}-{subnet.prefix}"
+
+
 def host_interface(address: bytes) -> str:
     """Return the name of the device outside whose existence claims an IPv4 address."""
     return f"mv{address.hex()}"

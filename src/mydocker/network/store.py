@@ -93,17 +93,20 @@ class NetworkStore:
         except FileNotFoundError:
             pass
 
-    def default(self) -> Network:
-        """Return the default network, made now if this is the first time. Raises Unavailable (no free subnet)."""
+    def default(self, *, wants_bridge: bool = False) -> Network:
+        """Return the default network, made now if this is the first time; with its bridge, if that is wanted.
+
+        Raises Unavailable (no free subnet), and as bridge.ensure_bridge does.
+        """
         try:
             network = self.load(DEFAULT_NETWORK)
             if device_index(network.bridge):
                 return network
         except NotFound:
             pass
-        return self._place_default()
+        return self._place_default(wants_bridge=wants_bridge)
 
-    def _place_default(self) -> Network:
+    def _place_default(self, *, wants_bridge: bool) -> Network:
         """Make the default network, or move it while its bridge is not there: the machine may use its subnet by now.
 
         A route that is narrower than the subnet would take addresses away from containers, a wider one would lose some to them.
@@ -116,14 +119,28 @@ class NetworkStore:
                 return network  # somebody was faster
             orphans.sweep(route)
             used = used_subnets(self, route, besides=DEFAULT_NETWORK)
-            if network is None:
-                network = Network(id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(choose_subnet(used),), created_ns=now_ns())
-                self.add(network)
-            elif is_used(network.ipv4, used):
-                network = network.replace(subnets=(choose_subnet(used),))
-                files.save_json(self.layout.network(DEFAULT_NETWORK), network.to_document())
-                log.debug("moved the default network", subnet=network.ipv4.text)
-        return network
+            while True:
+                if network is None:
+                    network = Network(
+                        id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(choose_subnet(used),), created_ns=now_ns())
+                    self.add(network)
+                elif is_used(network.ipv4, used):
+                    network = network.replace(subnets=(choose_subnet(used),))
+                    files.save_json(self.layout.network(DEFAULT_NETWORK), network.to_document())
+                    log.debug("moved the default network", subnet=network.ipv4.text)
+                if not wants_bridge or self._has_claimed(route, network):
+                    return network
+                used.append((network.ipv4.packed, network.ipv4.prefix))
+
+    def _has_claimed(self, route: Route, network: Network) -> bool:
+        """Make the bridge, which claims the subnet; False when another state root has just claimed it."""
+        from .bridge import ensure_bridge  # cold
+
+        try:
+            ensure_bridge(route, network)
+            return True
+        except Conflict:
+            return False
 
     def _load_default(self) -> Network | None:
         try:
