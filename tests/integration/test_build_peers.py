@@ -173,8 +173,12 @@ class Buildah:
 @pytest.fixture(scope="module")
 def buildah(busybox_tar: str) -> Iterator[Buildah]:
     directory = tempfile.mkdtemp(prefix="mydocker-buildah-", dir="/var/tmp")
-    yield Buildah(directory, busybox_tar)
-    shutil.rmtree(directory)
+    try:
+        yield Buildah(directory, busybox_tar)
+    finally:
+        # A buildah that was interrupted leaves its container's root mounted.
+        subprocess.run(["umount", "-R", f"{directory}/root/overlay"], check=False, capture_output=True)
+        shutil.rmtree(directory)
 
 
 @pytest.mark.needs("buildah")

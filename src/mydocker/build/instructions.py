@@ -46,7 +46,9 @@ def check(node: Node) -> None:
     """Raise InvalidRequest or Unsupported for what an instruction can never mean."""
     allowed = FLAGS.get(node.keyword)
     if allowed is None:
-        raise InvalidRequest(f"Dockerfile line {node.line}: unknown instruction: {node.keyword}")
+        error = InvalidRequest(f"Dockerfile line {node.line}: unknown instruction: {node.keyword}")
+        error.is_placed = True  # type: ignore[attr-defined]  # for ONBUILD, which would put its line in front once more
+        raise error
     try:
         seen: set[str] = set()
         for name, _ in node.flags:
@@ -242,6 +244,10 @@ def _check_volume(node: Node) -> None:
         raise InvalidRequest("VOLUME requires at least one argument")
 
 
+def _check_command(node: Node) -> None:
+    command_of(node, [])
+
+
 def _check_healthcheck(node: Node) -> None:
     healthcheck_of(node)
 
@@ -249,5 +255,5 @@ def _check_healthcheck(node: Node) -> None:
 _RULES: Mapping[str, Any] = {
     "RUN": _check_run, "COPY": _check_copy, "ADD": _check_copy, "SHELL": _check_shell, "ENV": _check_pairs,
     "LABEL": _check_pairs, "ONBUILD": _check_onbuild, "ARG": _check_args, "STOPSIGNAL": _check_one_word,
-    "VOLUME": _check_volume, "HEALTHCHECK": _check_healthcheck,
+    "CMD": _check_command, "ENTRYPOINT": _check_command, "VOLUME": _check_volume, "HEALTHCHECK": _check_healthcheck,
 }

@@ -79,6 +79,11 @@ def test_errors_say_the_line() -> None:
         stages.plan(parse(b"FROM a\n\nCOPY --frob=1 a b"), {})
 
 
+def test_errors_say_the_line_once() -> None:
+    with pytest.raises(InvalidRequest, match=r"^Dockerfile line 2: unknown instruction: BOGUS$"):
+        stages.plan(parse(b"FROM a\nONBUILD BOGUS x"), {})
+
+
 def test_only_needed_stages_are_built() -> None:
     text = b"FROM a AS one\nFROM a AS two\nFROM one AS three\nCOPY --from=two x y\nFROM a AS four\nFROM three\nRUN --mount=from=two,target=/x y"
     plan = stages.plan(parse(text), {})
