@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from harness import is_running, until
+from harness import PATIENCE, is_running, until
 from runtime_rig import PROGRAM, Runtime, reap
 
 # ---- crun's words on the command line
@@ -499,3 +499,19 @@ def test_without_pivot_root_nothing_unmasked_of_the_hosts_is_below(runtime: Runt
     root = json.load(open(f"{path}/config.json"))["root"]["path"]
     subprocess.run(["gcc", "-static", "-xc", "-", "-o", f"{root}/escape"], input=source, text=True, check=True)
     runtime("run", "--no-pivot", "--bundle", path, "c")
+
+
+def test_a_terminal_takes_much_input_while_the_command_writes(runtime: Runtime) -> None:
+    """Each side waited for the other: the terminal takes no more input before its output was read."""
+    count = 1_000_000
+    path = runtime.bundle("sh", "-c", f"stty raw -echo; echo READY; head -c {count}", process={"terminal": True})
+    words = [PROGRAM, "--root", runtime.root, "run", "--bundle", path, "c"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        assert running.stdin is not None and running.stdout is not None
+        assert running.stdout.readline() == b"READY\n"
+        try:
+            out, _ = running.communicate(b"y" * count, timeout=15 * PATIENCE)
+        except subprocess.TimeoutExpired:
+            running.kill()
+            raise
+    assert out == b"y" * count and running.returncode == 0

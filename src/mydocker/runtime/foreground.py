@@ -72,16 +72,17 @@ def _follow_window(console: int) -> None:
 
 
 def _relay(pidfd: int, console: int, notifications: Notifications | None) -> None:
+    """Copy both ways until the process ends. Neither waits for the other: a terminal takes no input before we took its output."""
     poll = select.poll()
     if notifications is not None:
         poll.register(notifications, select.POLLIN)
-    poll.register(0, select.POLLIN)
-    poll.register(console, select.POLLIN)
-    poll.register(pidfd, select.POLLIN)
+    for fd in (0, console, pidfd):
+        poll.register(fd, select.POLLIN)
     os.set_blocking(console, False)
+    pending = b""
     while True:
         ready = dict(poll.poll())
-        if console in ready and not _copy_output(console):
+        if ready.get(console, 0) & ~select.POLLOUT and not _copy_output(console):
             poll.unregister(console)  # every process has closed the terminal; the end is near
         if pidfd in ready:
             while _copy_output(console):
@@ -90,8 +91,16 @@ def _relay(pidfd: int, console: int, notifications: Notifications | None) -> Non
         if notifications is not None and notifications.fileno() in ready and notifications.pass_on():
             poll.unregister(notifications)
             notifications = None
-        if 0 in ready and not _copy_input(console):
+        if 0 in ready:
             poll.unregister(0)
+            pending = _read_input()
+        elif not ready.get(console, 0) & select.POLLOUT:
+            continue
+        if pending and not (pending := _write_input(console, pending)):
+            poll.register(0, select.POLLIN)
+            poll.register(console, select.POLLIN)
+        elif pending:
+            poll.register(console, select.POLLIN | select.POLLOUT)
 
 
 def _copy_output(console: int) -> bool:
@@ -109,17 +118,19 @@ def _copy_output(console: int) -> bool:
     return True
 
 
-def _copy_input(console: int) -> bool:
-    """Copy a piece of our input; False at its end."""
+def _read_input() -> bytes:
+    """Return a piece of our input; nothing at its end."""
     try:
-        data = os.read(0, _PIECE_BYTES)
-        if not data:
-            return False
-        os.set_blocking(console, True)
-        try:
-            write_all(console, data)
-        finally:
-            os.set_blocking(console, False)
+        return os.read(0, _PIECE_BYTES)
     except OSError:
-        return False
-    return True
+        return b""
+
+
+def _write_input(console: int, data: bytes) -> bytes:
+    """Write what the terminal takes now; return the rest."""
+    try:
+        return data[os.write(console, data) :]
+    except BlockingIOError:
+        return data
+    except OSError:
+        return b""  # every process has closed it
