@@ -32,15 +32,25 @@ if TYPE_CHECKING:
 def pin_networks(layout: Layout, config: ContainerConfig) -> ContainerConfig:
     """Return the configuration with the names of networks that there are, before anything is made.
 
-    Raises NotFound, Conflict (twice the same; ambiguous), Unavailable (no subnet for the default one).
+    Raises NotFound, Conflict (twice the same; ambiguous), Unavailable (no subnet for the default one), InvalidRequest (an
+    address that is none there).
     """
     store = NetworkStore(layout)
-    endpoints = tuple(request.replace(network=load_network(store, request.network).name) for request in config.endpoints)
+    endpoints = tuple(_pin(store, request) for request in config.endpoints)
     if len({request.network for request in endpoints}) < len(endpoints):
         raise Conflict("network: the same network twice, by name and by id")
     if endpoints:
         firewall.tell_of_missing_part(layout)
     return config.replace(endpoints=endpoints)
+
+
+def _pin(store: NetworkStore, request: EndpointRequest) -> EndpointRequest:
+    network = load_network(store, request.network)
+    if request.ip:
+        bridge.fixed_address(request.ip, network, network.ipv4)
+    if request.ip6:
+        bridge.fixed_address(request.ip6, network, network.ipv6)
+    return request.replace(network=network.name)
 
 
 def networks_of(layout: Layout, config: dict[str, Any]) -> list[Network]:

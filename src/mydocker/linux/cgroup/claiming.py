@@ -54,7 +54,7 @@ def claim(
         try:
             restrict_devices(group, wanted.devices or (), is_new=group.v2 not in group.joined)
         except (Denied, Unsupported):
-            if not is_rootless:  # runc and crun go on, too
+            if not (is_rootless or may_lack):  # runc and crun go on, too
                 raise
     except BaseException:
         # These and no others: what was not looked at yet may be somebody's.
