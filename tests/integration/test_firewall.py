@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 from harness import Mydocker
-from network_rig import HERE, Place, Server, TestHost, address_of, free_port, make_network, start
+from network_rig import HERE, Server, TestHost, address_of, free_port, make_network, start
 
 from mydocker.base.paths import Layout
 from mydocker.linux.netlink import Route
 from mydocker.linux.nft import run_nft
-from mydocker.network import bridge, firewall, ruleset
+from mydocker.network import bridge, ruleset
 from mydocker.network.store import NetworkStore
 
 pytestmark = pytest.mark.needs("root", "netns", "nft", "ip")
@@ -221,18 +221,3 @@ def test_rules_are_made_once_and_a_later_start_does_not_run_nft(mydocker: Mydock
     line = mydocker("run", "--rm", "--network", "new", busybox, "true", env=path, code=125).one_error_line()
     assert "nft" in line
     assert os.path.exists(f"{scratch}/ran")
-
-
-def test_without_nft_containers_run_on_a_bridge_and_what_is_missing_is_said_once(mydocker: Mydocker, scratch: str) -> None:
-    for name in ("busybox", "ip"):
-        os.symlink(f"/bin/{name}", f"{scratch}/{name}")
-    path = {"PATH": scratch}
-    first = mydocker("run", "-d", "--name", "a", "--network", "bridge", "busybox", "sleep", "1000", env=path)
-    assert first.err.count("\n") == 1 and "nft" in first.err and first.err.startswith("mydocker: warning: ")
-    assert mydocker("run", "-d", "--name", "b", "--network", "bridge", "busybox", "sleep", "1000", env=path).err == ""
-    with Server(Place.of(mydocker, "a"), 80):
-        assert Place.of(mydocker, "b").ask(address_of(mydocker, "a"), 80)
-    line = mydocker("run", "-p", "80", "busybox", "true", code=125, env=path).one_error_line()
-    assert "nft" in line and "install" in line
-    mydocker("run", "--rm", "--network", "bridge", "busybox", "true")
-    assert firewall.has_table(Layout(mydocker.root))

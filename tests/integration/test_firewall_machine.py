@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 
@@ -179,3 +180,20 @@ def test_the_kernel_takes_elements_for_sctp(mydocker: Mydocker, machine: Machine
         assert "sctp . 9000 comment \"7\" : 10.9.9.9 . 9" in machine.run("nft", "list", "map", "inet", firewall.table_name(layout), "any4")
         with Tables() as tables:
             assert tables.find(firewall.table_name(layout), name, element.key) == element
+
+
+def test_without_nft_containers_run_on_a_bridge_and_what_is_missing_is_said_once(
+    mydocker: Mydocker, machine: Machine, scratch: str
+) -> None:
+    for name in ("busybox", "ip", "nsenter"):
+        os.symlink(shutil.which(name) or "", f"{scratch}/{name}")
+    path = {"PATH": scratch}
+    first = mydocker("run", "-d", "--name", "a", "--network", "bridge", "busybox", "sleep", "1000", env=path)
+    assert first.err.count("\n") == 1 and "nft" in first.err and first.err.startswith("mydocker: warning: ")
+    assert mydocker("run", "-d", "--name", "b", "--network", "bridge", "busybox", "sleep", "1000", env=path).err == ""
+    with Server(Place.of(mydocker, "a"), 80):
+        assert Place.of(mydocker, "b").ask(address_of(mydocker, "a"), 80)
+    line = mydocker("run", "-p", "80", "busybox", "true", code=125, env=path).one_error_line()
+    assert "nft" in line and "install" in line
+    mydocker("run", "--rm", "--network", "bridge", "busybox", "true")
+    assert firewall.table_name(Layout(mydocker.root)) in machine.run("nft", "list", "tables")

@@ -25,7 +25,7 @@ from mydocker.base import log
 from mydocker.base.errors import MydockerError, NotFound, Unavailable
 from mydocker.base.paths import Layout
 from mydocker.linux import syscalls as sc
-from mydocker.linux.netlink import Route, format_address, parse_address
+from mydocker.linux.netlink import Route, device_index, format_address, parse_address
 from mydocker.network import bridge
 from mydocker.network.directory import Directory, Member
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, Network
@@ -220,7 +220,6 @@ class Keeper:
         self._looked = 0.0
         self._host: tuple[float, tuple[str, ...]] = (-10.0, ())
         self._deadline: float | None = time.monotonic() + self._FIRST_WAIT_S
-        self._had_members = False
 
     def run(self) -> None:
         """Return when the other half has ended, or nobody is left on the network."""
@@ -243,11 +242,10 @@ class Keeper:
         if not os.path.exists(self._store.layout.network(self._network.name)):
             return False
         if bridge.has_members(self._network):
-            self._had_members = True
             self._deadline = None
             return True
-        if self._had_members and not os.path.exists(f"/sys/class/net/{self._network.bridge}"):
-            return False
+        if not device_index(self._network.bridge):
+            return False  # it was there when we were started
         if self._deadline is None:
             self._deadline = time.monotonic() + self._LINGER_S
         return time.monotonic() < self._deadline
