@@ -4,9 +4,13 @@ The base is `BASE`, busybox in both engines. A case is (name, Dockerfile, words 
 """
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import tarfile
+from pathlib import Path
 
 Case = tuple[str, str, tuple[str, ...]]
 
@@ -29,12 +33,17 @@ def make_context(directory: str) -> None:
     os.symlink("a.txt", f"{directory}/link")
     os.symlink("sub/two", f"{directory}/dir/inner")
     os.symlink("dir", f"{directory}/dirlink")
-    for name, mode in (("plain.tar", "w"), ("packed.tar.gz", "w:gz"), ("packed.tar.xz", "w:xz"), ("packed.tar.bz2", "w:bz2")):
-        with tarfile.open(f"{directory}/{name}", mode) as archive:
-            for path, text, owner, permissions in (("t/file", "in tar", 7, 0o640), ("t/run", "#!/bin/sh\n", 0, 0o755)):
-                member = tarfile.TarInfo(path)
-                member.size, member.uid, member.gid, member.mode = len(text), owner, owner, permissions
-                archive.addfile(member, io.BytesIO(text.encode()))
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for path, text, owner, permissions in (("t/file", "in tar", 7, 0o640), ("t/run", "#!/bin/sh\n", 0, 0o755)):
+            member = tarfile.TarInfo(path)
+            member.size, member.uid, member.gid, member.mode = len(text), owner, owner, permissions
+            archive.addfile(member, io.BytesIO(text.encode()))
+    data = stream.getvalue()
+    # The same bytes each time: two contexts made in different seconds are one.
+    for name, packed in (("plain.tar", data), ("packed.tar.gz", gzip.compress(data, mtime=0)), ("packed.tar.xz", lzma.compress(data)),
+                         ("packed.tar.bz2", bz2.compress(data))):
+        Path(directory, name).write_bytes(packed)
     with open(f"{directory}/notatar.gz", "wb") as stream:
         stream.write(b"\x1f\x8b not really")
 

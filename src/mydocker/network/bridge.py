@@ -118,8 +118,11 @@ def cable_name(network: Network, number: int) -> str:
 def _lay_cable(route: Route, network: Network, number: int) -> None:
     """Give a bridge the port that a next bridge will be behind."""
     name = cable_name(network, number + 1)
+    master = device_index(bridge_name(network, number))
+    if not master:  # without one the kernel would make a cable that belongs to nobody, and stays
+        raise Conflict(f"network {network.name}: its bridge was removed while a container joined", hint="start it again")
     # Up without a bridge at the other end: the port has no carrier, and nothing is sent there.
-    _make(route, netlink.new_veth(name, master=device_index(bridge_name(network, number)), peer=f"{name}-", mtu=network.mtu))
+    _make(route, netlink.new_veth(name, master=master, peer=f"{name}-", mtu=network.mtu))
 
 
 def _add_bridge(route: Route, network: Network, number: int) -> None:
