@@ -204,10 +204,15 @@ def bus_address() -> Iterator[str]:
     with tempfile.TemporaryDirectory() as directory:
         address = f"{directory}/bus"
         process = subprocess.Popen([program, "--session", "--nofork", "--nopidfile", f"--address=unix:path={address}"])
-        until(lambda: os.path.exists(address))
+        until(lambda: _listens(address))
         yield address
         process.terminate()
         process.wait()
+
+
+def _listens(address: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(address) == 0
 
 
 def test_calls_answers_signals_and_errors_of_a_real_bus(bus_address: str) -> None:

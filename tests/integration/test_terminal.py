@@ -186,6 +186,8 @@ def test_terminal_is_put_back_whenever_the_signal_comes(mydocker: Mydocker, busy
         os.kill(session.pid, signal.SIGTERM)
         assert session.wait() in (-signal.SIGTERM, 128 + signal.SIGTERM)
         assert session.attributes() == session.before
+    # A command that was killed before it listened to signals leaves what it had begun to the next one, or to its stage.
+    until(lambda: mydocker("ps") and not os.listdir(f"{mydocker.root}/creating"))
 
 
 @pytest.mark.parametrize(("words", "code"), [

@@ -71,7 +71,7 @@ def _claim_subnet(route: Route, network: Network, index: int) -> None:
     except netlink.Refused as error:
         if error.errno == errno.EOPNOTSUPP or (error.errno == errno.EEXIST and device_index(name) == index):
             return  # before Linux 5.5; or whoever made it was killed after this line
-        route.request(netlink.delete_link(network.bridge))
+        _remove_bridge(route, network, 0)  # somebody else who starts here may have laid the cable by now
         if error.errno != errno.EEXIST:
             raise RuntimeFailed(error.args[1]) from error
         raise Conflict(
@@ -337,13 +337,18 @@ def unplug(route: Route, endpoint: Endpoint) -> None:
 def remove_bridges(route: Route, network: Network) -> None:
     """Remove a network's bridges and cables. The caller knows that nobody is on them."""
     for number in range(last_bridge(network), -1, -1):
-        for name in (cable_name(network, number + 1), bridge_name(network, number)):
-            if device_index(name):
-                try:
-                    route.request(netlink.delete_link(name))
-                except netlink.Refused as error:
-                    if error.errno != errno.ENODEV:
-                        raise RuntimeFailed(error.args[1]) from error
+        _remove_bridge(route, network, number)
+
+
+def _remove_bridge(route: Route, network: Network, number: int) -> None:
+    # The cable goes last: whoever is about to lay it to a bridge that is gone fails, and leaves nothing.
+    for name in (bridge_name(network, number), cable_name(network, number + 1)):
+        if device_index(name):
+            try:
+                route.request(netlink.delete_link(name))
+            except netlink.Refused as error:
+                if error.errno != errno.ENODEV:
+                    raise RuntimeFailed(error.args[1]) from error
 
 
 def ports_of(route: Route, network: Network) -> list[str]:

@@ -55,7 +55,7 @@ def _remove(route: Route, links: list[Link], first: Link, path: str) -> None:
     if any(link.master in indexes and link.name.startswith("mv") for link in links):
         return  # its containers live on
     cables = [link for link in links if link.name.startswith(f"mc{first.name[2:]}.") and not link.name.endswith("-")]
-    for link in (*cables, *bridges):
+    for link in (*bridges, *cables):
         _request(route, netlink.delete_link(link.name))
     root = os.path.dirname(os.path.dirname(path))
     if not os.path.lexists(root):
