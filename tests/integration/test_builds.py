@@ -67,6 +67,14 @@ def test_unchanged_step_costs_no_container_and_the_id_stays(mydocker: Mydocker, 
     assert "CACHED" not in mydocker("build", "--no-cache", place).err
 
 
+def test_the_same_build_again_is_the_same_image_though_steps_repeat(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    with open(f"{scratch}/Dockerfile", "w", encoding="utf-8") as stream:
+        stream.write(f"FROM {busybox}\nRUN true\nRUN true\nENV A=1\nENV A=1\nWORKDIR /\nWORKDIR /\n")
+    first = mydocker("build", "-q", scratch).out
+    assert mydocker("build", "-q", scratch).out == first
+
+
+
 def test_times_of_files_do_not_count_but_modes_do(mydocker: Mydocker, busybox: str, context: Write) -> None:
     place = context(f"FROM {busybox}\nCOPY f /f\n", f="1")
     mydocker("build", place)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mydocker.oci.image_spec import Descriptor
 
 #: Changes when equal instructions come to mean something else.
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -81,10 +81,12 @@ class StageState:
         """Return the cache key of a step: everything its result depends on goes in.
 
         The whole config of the parent is part of it: a parent with the same files and another config is another
-        parent (CVE-2024-24557).
+        parent (CVE-2024-24557). So is its length: of two equal steps in a row that change nothing, each is a step of its own,
+        with its own time.
         """
         return digest_of(jsontext.dumps([
-            CACHE_VERSION, [layer.diff_id for layer in self.layers], self.config, self.author, self.platform, list(words),
+            CACHE_VERSION, len(self.history), [layer.diff_id for layer in self.layers], self.config, self.author, self.platform,
+            list(words),
         ], sort_keys=True).encode())
 
     def add_history(self, created: str, text: str, *, is_empty: bool) -> None:
