@@ -107,9 +107,7 @@ def _is_dead(path: str) -> bool:
 
 def prune(layout: Layout) -> int:
     """Forget every record and every cache directory that nobody uses; returns how many."""
-    from mydocker.base import locks  # cold
-    from mydocker.base.errors import NotFound
-    from mydocker.storage import trash
+    from mydocker.storage import trash  # cold
 
     count = 0
     try:
@@ -123,14 +121,7 @@ def prune(layout: Layout) -> int:
             continue
         if name.endswith(".tmp") and _is_dead(path):
             _unlink(path)
-        if not name.startswith(".cache-"):
-            continue  # what builds stand on while they have nothing else
-        try:
-            lock = locks.lock_directory(path, wait=False)
-        except NotFound:
-            continue
-        if lock is not None:
-            with lock:
-                trash.discard(layout, path)
-            count += 1
+        # The rest is what builds stand on while they have nothing else.
+        if name.startswith(".cache-"):
+            count += trash.discard_unheld(layout, path)
     return count

@@ -191,13 +191,5 @@ def sweep(layout: Layout) -> None:
     from . import trash  # cold
 
     for name in os.listdir(layout.layers):
-        if not name.startswith(TEMPORARY):
-            continue
-        path = f"{layout.layers}/{name}"
-        try:
-            lock = locks.lock_directory(path, wait=False)
-        except NotFound:
-            continue
-        if lock is not None:
-            with lock:
-                trash.discard(layout, path)
+        if name.startswith(TEMPORARY):
+            trash.discard_unheld(layout, f"{layout.layers}/{name}")

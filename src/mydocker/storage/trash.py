@@ -11,6 +11,8 @@ import errno
 import os
 import stat
 
+from mydocker.base import locks
+from mydocker.base.errors import NotFound
 from mydocker.base.ids import new_unique
 
 TYPE_CHECKING = False
@@ -35,6 +37,19 @@ def discard(layout: Layout, path: str) -> None:
     except FileNotFoundError:
         return
     remove_tree(place)
+
+
+def discard_unheld(layout: Layout, path: str) -> bool:
+    """Remove a directory unless somebody holds its lock, or it is not there; tells whether it did. Raises OSError."""
+    try:
+        lock = locks.lock_directory(path, wait=False)
+    except NotFound:
+        return False
+    if lock is None:
+        return False
+    with lock:
+        discard(layout, path)
+    return True
 
 
 def sweep(layout: Layout) -> None:
