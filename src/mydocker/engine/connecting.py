@@ -137,7 +137,7 @@ def guard(layout: Layout, network: Network) -> None:
     try:
         firewall.ensure(layout, network, lambda: _load_published(layout))
     except Unavailable as error:
-        log.debug("no rules", network=network.name, error=error)  # check_networks has told the user
+        log.debug("no rules", network=network.name, error=error)  # pin_networks has told the user
 
 
 def _load_published(layout: Layout) -> Iterable[Published]:
