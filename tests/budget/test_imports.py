@@ -41,6 +41,7 @@ _BUDGETS: dict[str, tuple[int, int]] = {
     "kill": (8, 3300),
     "stop": (8, 3300),
     "rm": (8, 3400),
+    "build": (8, 6200),
 }
 
 _PROGRAM = """
@@ -140,6 +141,17 @@ def test_commands_on_a_running_container_keep_their_import_budgets(loader: Loade
     _check("kill", loader.loaded("kill", "-s", "URG", "idle"))
     _check("stop", loader.loaded("stop", "-t", "0", "idle"))
     _check("rm", loader.loaded("rm", "idle"))
+
+
+@pytest.mark.needs("root", "overlay")
+def test_a_build_of_which_everything_is_cached_loads_nothing_that_makes_layers(loader: Loader, scratch: str) -> None:
+    context = f"{scratch}/context"
+    os.mkdir(context)
+    for name, text in (("Dockerfile", "FROM scratch\nENV a=1\nCOPY file /two\nWORKDIR /three\n"), ("file", "content\n")):
+        with open(f"{context}/{name}", "w", encoding="ascii") as stream:
+            stream.write(text)
+    loader.loaded("build", "-q", "-t", "cached", context)
+    _check("build", loader.loaded("build", "-q", "-t", "cached", context))
 
 
 @pytest.mark.needs("root", "overlay", "bridges")

@@ -1,9 +1,7 @@
 """One stage of a build, instruction by instruction.
 
-An instruction that changes files gets a directory in layer/ under a temporary name, which becomes the layer as it
-is: COPY, ADD and WORKDIR write into it through an overlay that only this process sees (view.py), RUN's container
-has it as its write layer. The tar of it is read once, for digest and blob. Nothing has its final name before the
-whole build ends (job.py).
+What an instruction comes to is known by its key: what the cache has under it is taken, and only what is new is made
+(making.py). A build in which nothing is new therefore imports nothing that makes layers: that is half of its time.
 """
 from __future__ import annotations
 
@@ -11,30 +9,24 @@ import os
 
 from mydocker.base.errors import InvalidRequest, MydockerError
 from mydocker.base.undo import Undo
-from mydocker.oci.media_types import MEDIA_LAYER
-from mydocker.runtime.users import parse_id, resolve_user
-from mydocker.storage import diff
-from mydocker.storage.ingest import ingest
-from mydocker.storage.layers import NewLayer
 
-from . import instructions, runmounts, tree
+from . import instructions
 from .dockerfile import Node, is_heredoc, parse_instruction
-from .failed import CommandFailed
 from .ignore import IgnoreRules
-from .modes import parse_mode
+from .modes import Ownership, parse_mode
 from .request import RunStep
-from .settle import settle
+from .sources import clean
 from .stages import find_stage
 from .state import Layer, StageState
 from .substitute import substitute, substitute_words
 from .taking import Taking
-from .view import open_view
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .job import Job
+    from .runmounts import Preparation
     from .stages import Stage
 
 _NO_RULES = IgnoreRules([])
@@ -176,11 +168,13 @@ class StageBuilder:
     def _workdir(self, node: Node) -> bool:
         word = self.substitute(node.rest)
         path = word if word.startswith("/") else f"{self.state.workdir}/{word}"
-        path = "/" + "/".join(tree.clean(path))
+        path = "/" + "/".join(clean(path))
         self.state.config["WorkingDir"] = path
 
         def change(root_fd: int) -> None:
-            os.close(tree.make_directories(root_fd, path))
+            from .tree import make_directories  # cold
+
+            os.close(make_directories(root_fd, path))
 
         return self._commit(self.state.key(node.text), node.text, change)
 
@@ -202,14 +196,16 @@ class StageBuilder:
     def _words_of(self, node: Node) -> list[str]:
         return instructions.sources_of(node)
 
-    def _ownership(self, node: Node, *, keep: bool) -> tree.Ownership:
+    def _ownership(self, node: Node, *, keep: bool) -> Ownership:
         mode = self.substitute(instructions.flag_of(node, "chmod"))
         owner = self.substitute(instructions.flag_of(node, "chown"))
-        return tree.Ownership(
+        return Ownership(
             owner=self._find_owner(owner) if owner else None if keep else (0, 0), mode=parse_mode(mode) if mode else None)
 
     def _find_owner(self, text: str) -> tuple[int, int]:
         """Return the ids of --chown, names by the stage's own passwd and group. Raises NotFound, InvalidRequest."""
+        from mydocker.runtime.users import parse_id, resolve_user  # cold
+
         user, _, group = text.partition(":")
         uid, gid = parse_id(user, what="user id"), parse_id(group or user, what="group id")
         if uid is not None and gid is not None:
@@ -223,6 +219,8 @@ class StageBuilder:
 
     def open_root(self) -> int:
         """Return a descriptor of the stage's root file system as it is now, to be closed. Nothing can be written there."""
+        from .view import open_view  # cold
+
         return open_view(self._job.lower_dirs(self.state))
 
     def open_origin(self, word: str) -> tuple[int, IgnoreRules]:
@@ -231,6 +229,8 @@ class StageBuilder:
             if self._job.context is None:
                 raise InvalidRequest("there is no build context")
             return os.dup(self._job.context.root_fd), self._job.context.rules
+        from .view import open_view  # cold
+
         word = self.substitute(word)
         index = find_stage(self._job.plan.stages, word, self._stage.index)
         state = self._job.wait_stage(index) if index >= 0 else self._job.open_image(word, "")
@@ -241,52 +241,10 @@ class StageBuilder:
         hit = self._job.find_cached(key, self.state.layers)
         if hit is not None:
             return self._take_hit(hit.created, hit.layer, text)
-        new = NewLayer(self._job.layout)
-        try:
-            self._prepare_upper(new)
-            for name in ("work", "empty"):
-                os.mkdir(f"{new.path}/{name}", 0o755)
-            lower_dirs = self._job.lower_dirs(self.state) or [f"{new.path}/empty"]
-            root_fd = open_view(lower_dirs, f"{new.path}/diff", f"{new.path}/work")
-            try:
-                change(root_fd)
-            finally:
-                os.close(root_fd)
-            self._finish_layer(new, key, text)
-        except BaseException:
-            new.discard()
-            raise
+        from .making import change_files  # cold
+
+        change_files(self._job, self.state, key, text, change)
         return False
-
-    def _prepare_upper(self, new: NewLayer) -> None:
-        """Give the root of a new layer owner and mode of the one below, as `stat /` shows the top one's."""
-        lower_dirs = self._job.lower_dirs(self.state)
-        if lower_dirs:
-            below = os.stat(lower_dirs[0])
-            os.fchown(new.diff_fd, below.st_uid, below.st_gid)
-            os.fchmod(new.diff_fd, below.st_mode & 0o7777)
-
-    def _finish_layer(self, new: NewLayer, key: str, text: str) -> None:
-        """Make what is in a new layer's directory the top of the state. Raises OSError, Unsupported."""
-        for name in os.listdir(new.path):
-            if name != "diff":
-                self._job.throw_away(f"{new.path}/{name}")
-        created = self._job.now()
-        upper_dir = f"{new.path}/diff"
-        below = self.state.layers
-        layer = None
-        if os.listdir(upper_dir):
-            size_bytes, entries = settle(upper_dir, self._job.epoch_ns)
-            taken = ingest(self._job.layout, diff.read_diff(upper_dir), unpack=False)
-            layer = Layer(name=os.path.basename(new.path), diff_id=taken.diff_id, blob={
-                "mediaType": MEDIA_LAYER, "digest": taken.digest, "size": taken.size_bytes})
-            self._job.stage_layer(
-                [*below, layer], taken.replace(layer=new, unpacked_bytes=size_bytes, entries=entries))
-            self.state.layers = (*below, layer)
-        else:
-            new.discard()
-        self._job.remember(key, created, below, layer)
-        self.state.add_history(created, text, is_empty=layer is None)
 
     def _take_hit(self, created: str, layer: Layer | None, text: str) -> bool:
         if layer is not None:
@@ -299,46 +257,32 @@ class StageBuilder:
     def _run(self, node: Node, write: Callable[[str, bytes], None]) -> bool:
         argv = self._argv_of(node)
         network = self.substitute(instructions.flag_of(node, "network")) or self._job.options.network
-        mounts = runmounts.judge(node, self.state.variables, self.state.workdir, self._escape)
         # ENV wins over ARG; proxies are passed without being part of anything (docker's predefined arguments).
         args = {name: value for name, value in self.state.args.items() if name not in self.state.env}
         proxies = {name: self._job.build_args[name] for name in instructions.PROXY_ARGS if name in self._job.build_args}
         with Undo() as undo:
-            preparing = runmounts.Preparation(self._job.layout, self._job.options.secrets, undo, self.open_origin)
+            preparing = self._prepare_mounts(node, undo)
             visible = {name: value for name, value in args.items() if name not in instructions.PROXY_ARGS}
             key = self.state.key(node.text, argv, [heredoc.content for heredoc in node.heredocs], visible, network,
-                                 preparing.digest(mounts) if mounts else "", self._job.options.add_hosts)
+                                 preparing.digest() if preparing else "", self._job.options.add_hosts)
             hit = self._job.find_cached(key, self.state.layers)
             if hit is not None:
                 return self._take_hit(hit.created, hit.layer, _history_of(node, visible))
-            new = NewLayer(self._job.layout)
-            discard = [new.discard]
-            undo.callback(lambda: [function() for function in discard])
-            preparing.prepare(mounts, new.path)
-            places = self._missing_places(preparing.mounts)
+            from .making import run_command  # cold
+
             step = RunStep(
                 layers=tuple(layer.name for layer in self.state.layers), config=self.state.config, argv=tuple(argv),
-                env={**args, **proxies, **preparing.env}, user=self.state.config.get("User") or "", workdir=self.state.workdir,
-                network=network, mounts=tuple(preparing.mounts))
-            upper_dir = f"{new.path}/diff"
-            code = self._job.run_step(step, upper_dir, write)
-            if code:
-                raise CommandFailed(
-                    f"the command {' '.join(argv)[:200]!r} returned a non-zero code: {code}", exit_code=code)
-            runmounts.remove_places(upper_dir, places)
-            self._finish_layer(new, key, _history_of(node, visible))
-            discard.clear()  # it is the job's now
+                env={**args, **proxies}, user=self.state.config.get("User") or "", workdir=self.state.workdir, network=network)
+            run_command(self._job, self.state, key, _history_of(node, visible), step, preparing, write)
         return False
 
-    def _missing_places(self, mounts: list[runmounts.HostMount]) -> list[tuple[bytes, int]]:
-        if not mounts:
-            return []
-        lower_dirs = self._job.lower_dirs(self.state)
-        root_fd = open_view(lower_dirs or [self._job.empty_dir()])
-        try:
-            return runmounts.missing_places(root_fd, [mount.target for mount in mounts])
-        finally:
-            os.close(root_fd)
+    def _prepare_mounts(self, node: Node, undo: Undo) -> Preparation | None:
+        if not instructions.flags_of(node, "mount"):
+            return None
+        from .runmounts import Preparation, judge  # cold
+
+        mounts = judge(node, self.state.variables, self.state.workdir, self._escape)
+        return Preparation(mounts, self._job.layout, self._job.options.secrets, undo, self.open_origin)
 
     def _argv_of(self, node: Node) -> list[str]:
         words = node.json_words

@@ -9,7 +9,9 @@ from mydocker.image import store
 from mydocker.storage import diff
 
 from .ignore import IgnoreRules
-from .tree import Ownership, close_sources, copy_sources, find_sources
+from .modes import Ownership
+from .sources import close_sources, find_sources
+from .tree import copy_sources
 from .view import open_view
 
 TYPE_CHECKING = False

@@ -8,7 +8,6 @@ repository of this machine, and what ADD asks for is asked without the user's ke
 from __future__ import annotations
 
 import os
-import re
 
 from mydocker.base.errors import Corrupt, InvalidRequest, NotFound, Unavailable, Unsupported
 from mydocker.linux import beneath
@@ -24,7 +23,7 @@ _FOR_ALL = ("https://", "http://", "git://")
 _SERVERS = "http:https:git:ssh"
 _SETTINGS = ("core.hooksPath=/dev/null", "core.symlinks=true", "protocol.ext.allow=never", "core.fsmonitor=false",
              "safe.directory=*")
-_REF = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_./+-]*$")
+_REF = r"[A-Za-z0-9_][A-Za-z0-9_./+-]*"
 
 
 def is_git(word: str) -> bool:
@@ -37,13 +36,15 @@ def is_git(word: str) -> bool:
 
 def split(word: str) -> tuple[str, str, str]:
     """Return (repository, ref, subdirectory). Raises InvalidRequest."""
+    import re  # cold
+
     place, _, fragment = word.partition("#")
     ref, _, directory = fragment.partition(":")
     if place.startswith("github.com/"):
         place = f"https://{place}"
     if place.startswith("-") or "\0" in word or "\n" in word:
         raise InvalidRequest(f"build: git URL {word!r}: it is none")
-    if ref and (not _REF.match(ref) or ".." in ref):
+    if ref and (not re.fullmatch(_REF, ref) or ".." in ref):
         raise InvalidRequest(f"build: git URL {word!r}: {ref!r} is no branch, tag or commit")
     if ".." in directory.split("/"):
         raise InvalidRequest(f"build: git URL {word!r}: the directory leads out of the repository")

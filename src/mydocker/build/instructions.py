@@ -26,6 +26,7 @@ FLAGS: dict[str, frozenset[str]] = {
         "VOLUME", "WORKDIR"), frozenset()),
 }
 _REPEATED = ("mount", "exclude")
+_BLANKS = str.maketrans("\t\v\f\r", "    ")
 #: Docker's predefined arguments: usable without ARG, in neither history nor cache keys.
 PROXY_ARGS = (
     "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "FTP_PROXY", "ftp_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY",
@@ -118,10 +119,9 @@ def sources_of(node: Node) -> list[str]:
 
     At every blank, as docker does it: a word with blanks needs the JSON form.
     """
-    import re  # cold
-
-    words = node.json_words
-    return list(words) if words is not None else re.findall(r"[^\t\v\f\r ]+", node.rest)
+    if node.json_words is not None:
+        return list(node.json_words)
+    return [word for word in node.rest.translate(_BLANKS).split(" ") if word]
 
 
 def command_of(node: Node, shell: list[str]) -> list[str]:

@@ -9,26 +9,29 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
+from _thread import allocate_lock
 
 from mydocker.base import clock
 from mydocker.base.errors import InvalidRequest, MydockerError, Unsupported
 from mydocker.image import config as image_config
-from mydocker.image import hostimage, index
+from mydocker.image import index
 from mydocker.image.publish import NewImage, Staging
+from mydocker.image.store import HOST
 from mydocker.oci import media_types
 from mydocker.oci.digest import chain_ids
 from mydocker.storage import blobs, trash
 
-from . import dockerfile, instructions, runmounts, stages
+from . import dockerfile, instructions, stages
 from .cache import Cache, Hit
 from .context import Context, open_context
 from .executor import StageBuilder
 from .request import BuildOptions, Built
+from .secrets import sweep_secrets
 from .state import DEFAULT_PATH, Layer, StageState
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Mapping
 
     from mydocker.base.paths import Layout
@@ -55,9 +58,9 @@ class Job:
         self.context: Context | None = None
         self._runner = runner
         self._cache = Cache(layout, is_enabled=not options.no_cache)
-        self._lock = threading.Lock()
-        self._is_cancelled = threading.Event()
-        self._ready = threading.Condition()
+        self._lock = allocate_lock()
+        self._is_cancelled = False
+        self._ready: threading.Condition | None = None  # where stages run side by side
         self._states: dict[int, StageState] = {}
         self._failures: dict[int, BaseException] = {}
         self._images: dict[tuple[str, str], StageState] = {}
@@ -72,7 +75,7 @@ class Job:
         blobs.ensure_layout(self.layout)
         os.makedirs(self.layout.build, mode=0o700, exist_ok=True)
         with Staging(self.layout) as self._staging:
-            runmounts.sweep_secrets(self.layout)
+            sweep_secrets(self.layout)
             try:
                 with open_context(self.layout, self.options.context, dockerfile=self.options.dockerfile) as self.context:
                     state = self._run_stages()
@@ -111,6 +114,9 @@ class Job:
         return found
 
     def _run_parallel(self, needed: list[int]) -> None:
+        import threading  # cold: with what it imports, as much as all of a build that is in the cache
+
+        self._ready = threading.Condition()
         threads = [threading.Thread(target=self._run_thread, args=(index,), name=f"mydocker-stage-{index}") for index in needed]
         for thread in threads:
             thread.start()
@@ -131,16 +137,19 @@ class Job:
         try:
             for other in self.plan.stages[index].needs:
                 self.wait_stage(other)
-            state = self._build_stage(index)
-            with self._ready:
-                self._states[index] = state
-                self._ready.notify_all()
+            self._states[index] = self._build_stage(index)
+            self._notify()
         except BaseException as error:
             self._failures[index] = error
             self._cancel()
 
     def _cancel(self) -> None:
-        self._is_cancelled.set()
+        self._is_cancelled = True
+        self._notify()
+
+    def _notify(self) -> None:
+        """Have those who wait for a stage look again."""
+        assert self._ready is not None
         with self._ready:
             self._ready.notify_all()
 
@@ -164,16 +173,17 @@ class Job:
 
     def check_cancelled(self) -> None:
         """Raise Cancelled when another stage failed."""
-        if self._is_cancelled.is_set():
+        if self._is_cancelled:
             raise Cancelled("build: another stage failed")
 
     def wait_stage(self, index: int) -> StageState:
         """Return the state of another stage when it is finished."""
-        with self._ready:
-            self._ready.wait_for(lambda: index in self._states or self._is_cancelled.is_set())
-            if index not in self._states:
-                raise Cancelled("build: another stage failed")
-            return self._states[index]
+        if self._ready is not None:
+            with self._ready:
+                self._ready.wait_for(lambda: index in self._states or self._is_cancelled)
+        if index not in self._states:
+            raise Cancelled("build: another stage failed")
+        return self._states[index]
 
     def open_image(self, name: str, platform: str) -> StageState:
         """Return the state that an image is, its layers locked. Raises NotFound, Unsupported."""
@@ -184,7 +194,7 @@ class Job:
             return known
 
     def _load_image(self, name: str, platform: str) -> StageState:
-        if name in (hostimage.NAME, f"{hostimage.NAME}:latest"):
+        if name in (HOST, f"{HOST}:latest"):
             raise Unsupported("build from the image host: it has no layers of its own", hint="commit a container of it")
         resolved = self._runner.resolve(name, platform=platform, pull=self.options.pull)
         if resolved.base:
@@ -229,7 +239,7 @@ class Job:
 
     def run_step(self, step: RunStep, upper_dir: str, write: Callable[[str, bytes], None]) -> int:
         """Run a command and leave what it wrote in `upper_dir`; returns its exit code."""
-        code = self._runner.run(step, upper_dir, write, self._is_cancelled.is_set)
+        code = self._runner.run(step, upper_dir, write, lambda: self._is_cancelled)
         if code:
             self.check_cancelled()  # then it was killed, and its code is no error of its own
         return code

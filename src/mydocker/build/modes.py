@@ -1,4 +1,4 @@
-"""--chmod of COPY and ADD: octal, or symbolic as chmod(1) has it. Pure."""
+"""--chown and --chmod of COPY and ADD: the mode octal, or symbolic as chmod(1) has it. Pure."""
 from __future__ import annotations
 
 import stat
@@ -27,6 +27,13 @@ class ModeChange(Record):
             for sign, letters in re.findall(r"([-+=])([rwxXst]*)", match[2]):
                 bits = _changed(bits, who, sign, letters, is_directory=stat.S_ISDIR(mode))
         return bits
+
+
+class Ownership(Record):
+    """Who owns what is copied, and its mode; None: as in the source."""
+
+    owner: tuple[int, int] | None = None
+    mode: ModeChange | None = None
 
 
 def parse_mode(text: str) -> ModeChange:

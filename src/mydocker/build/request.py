@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from mydocker.base.record import Record
 
-from .runmounts import HostMount, Secrets
+from .secrets import Secrets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,15 @@ class BuildOptions(Record):
     output: tuple[str, str] = ("", "")
     add_hosts: tuple[str, ...] = ()
     epoch_ns: int | None = None
+
+
+class HostMount(Record):
+    """What the engine is to mount: a path of this machine at a target; no source for a tmpfs."""
+
+    source: str
+    target: str
+    is_read_only: bool = False
+    size_bytes: int = 0
 
 
 class RunStep(Record):

@@ -8,6 +8,7 @@ they are empty (CVE-2024-23652).
 """
 from __future__ import annotations
 
+import csv
 import os
 import stat
 
@@ -20,8 +21,12 @@ from mydocker.oci.digest import digest_of
 
 from .contenthash import ContentHash
 from .ignore import IgnoreRules
+from .modes import Ownership
+from .request import HostMount
+from .secrets import PREFIX, unlink_if_there
+from .sources import Source, add_digest, clean, close_sources, find_sources
 from .substitute import substitute
-from .tree import Ownership, Source, add_digest, clean, close_sources, copy_sources, find_sources, path_in
+from .tree import copy_sources, path_in
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +36,7 @@ if TYPE_CHECKING:
     from mydocker.base.undo import Undo
 
     from .dockerfile import Node
+    from .secrets import Secrets
 
 _KEYS: dict[str, frozenset[str]] = {
     "bind": frozenset(("source", "from", "rw")),
@@ -41,7 +47,6 @@ _KEYS: dict[str, frozenset[str]] = {
 }
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "readonly": "ro", "readwrite": "rw"}
 _FLAGS = ("rw", "ro", "required")
-_SECRET = ".secret"
 _NO_RULES = IgnoreRules([])
 
 
@@ -64,26 +69,8 @@ class BuildMount(Record):
             raise InvalidRequest(f"--mount: {name}={self.keys[name]} is not a number") from None
 
 
-class HostMount(Record):
-    """What the engine is to mount: a path of this machine at a target; no source for a tmpfs."""
-
-    source: str
-    target: str
-    is_read_only: bool = False
-    size_bytes: int = 0
-
-
-class Secrets(Record):
-    """What --secret and --ssh of the command line brought: bytes by id, socket paths by id."""
-
-    secrets: Mapping[str, bytes] = {}
-    sockets: Mapping[str, str] = {}
-
-
 def judge(node: Node, variables: Mapping[str, str], workdir: str, escape: str) -> list[BuildMount]:
     """Return the mounts of a RUN. Raises InvalidRequest, Unsupported."""
-    import csv  # cold
-
     found = []
     for name, value in node.flags:
         if name != "mount":
@@ -133,8 +120,10 @@ class Preparation:
     """Makes the mounts of one RUN ready. `open_root` gives the root of a --from (the context when empty), to be closed."""
 
     def __init__(
-        self, layout: Layout, secrets: Secrets, undo: Undo, open_root: Callable[[str], tuple[int, IgnoreRules]],
+        self, wanted: list[BuildMount], layout: Layout, secrets: Secrets, undo: Undo,
+        open_root: Callable[[str], tuple[int, IgnoreRules]],
     ) -> None:
+        self._wanted = wanted
         self._layout = layout
         self._scratch_dir = ""
         self._secrets = secrets
@@ -143,10 +132,10 @@ class Preparation:
         self.mounts: list[HostMount] = []
         self.env: dict[str, str] = {}
 
-    def digest(self, mounts: list[BuildMount]) -> str:
+    def digest(self) -> str:
         """Return what of the mounts decides the step's result: the content of bound files; never a secret."""
         hasher = ContentHash()
-        for mount in mounts:
+        for mount in self._wanted:
             visible = sorted((key, value) for key, value in mount.keys.items() if key not in ("required", "sharing"))
             hasher.update(repr((mount.kind, mount.target, visible)).encode())
             if mount.kind == "bind":
@@ -163,11 +152,11 @@ class Preparation:
             raise NotFound(f"--mount: source {mount.keys.get('source')!r}: nothing matches")
         return sources
 
-    def prepare(self, mounts: list[BuildMount], scratch_dir: str) -> None:
+    def prepare(self, scratch_dir: str) -> None:
         """Fill `mounts` and `env`; copies go to `scratch_dir`. Raises NotFound, InvalidRequest, OSError."""
         self._scratch_dir = scratch_dir
         sockets = 0
-        for number, mount in enumerate(mounts):
+        for number, mount in enumerate(self._wanted):
             if mount.kind == "bind":
                 self._bind(number, mount)
             elif mount.kind == "cache":
@@ -254,8 +243,8 @@ class Preparation:
             return
         # On the tmpfs of /run: no disk ever holds it, and it is gone when the step is.
         os.makedirs(self._layout.run, mode=0o700, exist_ok=True)
-        path = f"{self._layout.run}/{_SECRET}{os.path.basename(self._scratch_dir)}-{number}"
-        self._undo.callback(_unlink_if_there, path)
+        path = f"{self._layout.run}/{PREFIX}{os.path.basename(self._scratch_dir)}-{number}"
+        self._undo.callback(unlink_if_there, path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             view = memoryview(data)
@@ -286,24 +275,6 @@ def _copy_top(source: Source, path: str) -> None:
     status = os.fstat(source.fd)
     os.chown(path, status.st_uid, status.st_gid)
     os.chmod(path, stat.S_IMODE(status.st_mode))
-
-
-def _unlink_if_there(path: str) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        pass  # never written
-
-
-def sweep_secrets(layout: Layout) -> None:
-    """Remove secrets of builds that were killed: the temporary layer whose name they have is gone, or nobody's."""
-    try:
-        names = [name for name in os.listdir(layout.run) if name.startswith(_SECRET)]
-    except FileNotFoundError:
-        return
-    for name in names:
-        if not os.path.isdir(f"{layout.layers}/{name.removeprefix(_SECRET).rpartition('-')[0]}"):
-            _unlink_if_there(f"{layout.run}/{name}")
 
 
 # --- the places of mounts ---------------------------------------------------------------------------------
@@ -361,47 +332,3 @@ def _remove_empty(root_fd: int, head: bytes, name: bytes) -> bool:
         return False  # not empty, or gone: it is the step's
     finally:
         os.close(fd)
-
-
-def parse_secret(word: str) -> tuple[str, bytes]:
-    """Return (id, bytes) of `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`. Raises InvalidRequest, NotFound."""
-    keys = dict(field.partition("=")[::2] for field in word.split(","))
-    kind, identity = keys.get("type", ""), keys.get("id", "")
-    source = keys.get("src") or keys.get("source") or ""
-    variable = keys.get("env", "")
-    if not identity:
-        raise InvalidRequest(f"secret {word!r}: it needs an id", hint="write id=NAME,src=FILE or id=NAME,env=VARIABLE")
-    unknown = set(keys) - {"type", "id", "src", "source", "env"}
-    if unknown or kind not in ("", "file", "env"):
-        raise InvalidRequest(f"secret id={identity}: unexpected {', '.join(sorted(unknown)) or f'type {kind}'}")
-    if kind == "env" and source and not variable:
-        source, variable = "", source
-    if variable or (kind != "file" and not source and identity in os.environ):
-        name = variable or identity
-        if name not in os.environ:
-            raise NotFound(f"secret {identity}: the environment variable {name} is not set")
-        return identity, os.environb[os.fsencode(name)]
-    try:
-        fd = os.open(source or identity, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise NotFound(f"secret {identity}: open {source or identity}: {os.strerror(error.errno or 0).lower()}") from error
-    with os.fdopen(fd, "rb") as stream:
-        data = stream.read((500 << 10) + 1)
-    if len(data) > 500 << 10:
-        raise InvalidRequest(f"secret {identity}: {source} is larger than 500 KiB")
-    return identity, data
-
-
-def parse_ssh(word: str) -> tuple[str, str]:
-    """Return (id, socket path) of `default`, `ID`, `ID=SOCKET`. Raises InvalidRequest, Unsupported."""
-    identity, _, path = word.partition("=")
-    if not identity.replace("_", "").replace(".", "").replace("-", "").isalnum():
-        raise InvalidRequest(f"ssh {word!r}: {identity!r} is no id")
-    path = path or os.environ.get("SSH_AUTH_SOCK", "")
-    if not path:
-        raise InvalidRequest(f"ssh {identity}: there is no agent: SSH_AUTH_SOCK is not set", hint="start one with ssh-agent")
-    if os.path.isfile(path):
-        raise Unsupported(f"ssh {identity}: {path} is a key file", hint="add it to an ssh-agent, and give the agent's socket")
-    return identity, os.path.abspath(path)
-
-

@@ -11,9 +11,11 @@ from mydocker.storage.layers import NewLayer
 from mydocker.storage.unpack import OPAQUE_XATTR
 
 from .ignore import IgnoreRules
+from .modes import Ownership
 from .settle import settle
+from .sources import close_sources, find_sources
 from .state import Layer
-from .tree import Ownership, close_sources, copy_sources, find_sources
+from .tree import copy_sources
 from .view import open_view
 
 TYPE_CHECKING = False

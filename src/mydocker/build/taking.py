@@ -8,11 +8,11 @@ from mydocker.base import files
 from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.storage.layers import NewLayer
 
-from . import download, giturl, instructions, tree
+from . import download, giturl, instructions
 from .contenthash import ContentHash
-from .context import inflated, is_archive, unpack_into
 from .dockerfile import Node, is_heredoc
 from .ignore import IgnoreRules, read_patterns
+from .sources import Source, add_digest, close_sources, find_sources
 from .substitute import substitute_document
 
 TYPE_CHECKING = False
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .executor import StageBuilder
     from .job import Job
+    from .modes import Ownership
 
 
 class Taking:
@@ -31,7 +32,7 @@ class Taking:
         self._job = job
         self._node = node
         self._undo = undo
-        self._items: list[tree.Source | tuple[str, str]] = []
+        self._items: list[Source | tuple[str, str]] = []
         self._downloads: dict[str, download.Download] = {}
         excludes = read_patterns("\n".join(builder.substitute(word) for word in instructions.flags_of(node, "exclude")))
         self._excludes = IgnoreRules(excludes)
@@ -59,8 +60,8 @@ class Taking:
         if self._root is None:
             self._root = self._builder.open_origin(instructions.flag_of(node, "from") if node.keyword == "COPY" else "")
             self._undo.callback(os.close, self._root[0])
-        sources = tree.find_sources(self._root[0], word, self._root[1], self._excludes)
-        self._undo.callback(tree.close_sources, sources)
+        sources = find_sources(self._root[0], word, self._root[1], self._excludes)
+        self._undo.callback(close_sources, sources)
         self._items += sources
 
     def require(self) -> None:
@@ -75,8 +76,8 @@ class Taking:
         root_fd = giturl.clone(word, new, is_typed=False, checksum=self._checksum)
         self._undo.callback(os.close, root_fd)
         keeps = instructions.is_set(self._node, "keep-git-dir")
-        sources = tree.find_sources(root_fd, "/", IgnoreRules(read_patterns("" if keeps else "**/.git")), self._excludes)
-        self._undo.callback(tree.close_sources, sources)
+        sources = find_sources(root_fd, "/", IgnoreRules(read_patterns("" if keeps else "**/.git")), self._excludes)
+        self._undo.callback(close_sources, sources)
         self._items += sources
 
     def _document(self, name: str) -> str:
@@ -90,35 +91,39 @@ class Taking:
         hasher = ContentHash()
         with_owner = bool(instructions.flag_of(self._node, "from"))
         for item in self._items:
-            if isinstance(item, tree.Source):
+            if isinstance(item, Source):
                 hasher.update(b"%d %d " % (len(item.name), item.is_directory) + item.name)
-                tree.add_digest(hasher, item, with_owner=with_owner)
+                add_digest(hasher, item, with_owner=with_owner)
             else:
                 found = self._downloads.get(item[1])
                 hasher.update(repr((item, found.digest if found else "", found.mtime_ns if found else 0)).encode())
         return hasher.digest()
 
-    def copy(self, root_fd: int, destination: str, ownership: tree.Ownership) -> None:
+    def copy(self, root_fd: int, destination: str, ownership: Ownership) -> None:
         """Copy all of it below a root."""
+        from . import tree  # cold
+
         is_many = len(self._items) > 1
         if is_many and not destination.endswith("/") and not tree.is_directory(root_fd, destination):
             raise InvalidRequest(f"When using {self._node.keyword} with more than one source file, the destination must be "
                                  "a directory and end with a /")
         for item in self._items:
-            if not isinstance(item, tree.Source):
+            if not isinstance(item, Source):
                 self._copy_made(item, root_fd, destination, ownership)
             elif not (self._node.keyword == "ADD" and self._unpack(item, root_fd, destination)):
                 tree.copy_sources([item], root_fd, self._place_of(item, destination), ownership)
 
-    def _place_of(self, source: tree.Source, destination: str) -> str:
+    def _place_of(self, source: Source, destination: str) -> str:
         """Return where a source goes: with --parents, below the destination as it was below the root."""
         if self._node.keyword != "COPY" or not instructions.is_set(self._node, "parents"):
             return destination
         kept = source.place if source.is_directory else source.place.rpartition("/")[0]
         return f"{destination.rstrip('/')}/{kept}/"
 
-    def _copy_made(self, item: tuple[str, str], root_fd: int, destination: str, ownership: tree.Ownership) -> None:
+    def _copy_made(self, item: tuple[str, str], root_fd: int, destination: str, ownership: Ownership) -> None:
         """Copy a heredoc or a download: owned by root unless --chown says otherwise."""
+        from . import tree  # cold
+
         name, text = item
         found = self._downloads.get(text) if not name else None
         owner = ownership.owner or (0, 0)
@@ -139,8 +144,11 @@ class Taking:
         finally:
             os.close(fd)
 
-    def _unpack(self, source: tree.Source, root_fd: int, destination: str) -> bool:
+    def _unpack(self, source: Source, root_fd: int, destination: str) -> bool:
         """Unpack a local archive, as ADD does with what is one; tells whether it was."""
+        from . import tree  # cold
+        from .context import inflated, is_archive, unpack_into
+
         if source.is_directory or ("unpack" in dict(self._node.flags) and not instructions.is_set(self._node, "unpack")):
             return False
         if not stat.S_ISREG(source.entries[0].mode):

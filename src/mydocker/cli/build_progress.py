@@ -5,8 +5,8 @@ Steps of stages that run side by side are told apart by number; output of a step
 from __future__ import annotations
 
 import os
-import threading
 import time
+from _thread import allocate_lock
 
 from mydocker.base.errors import InvalidRequest
 
@@ -38,7 +38,7 @@ class BuildProgress:
     def __init__(self, output: Output) -> None:
         self._output = output
         self._count = 0
-        self.lock = threading.Lock()
+        self.lock = allocate_lock()
 
     def __enter__(self) -> Self:
         return self

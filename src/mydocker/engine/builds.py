@@ -6,11 +6,10 @@ from _thread import allocate_lock
 
 from mydocker.base.errors import InvalidRequest, MydockerError, NotFound
 from mydocker.base.record import Record
-from mydocker.build import cache, runmounts
+from mydocker.build import cache, secrets
 from mydocker.build.job import Job
 from mydocker.build.request import BuildOptions
 from mydocker.image.store import ResolvedImage
-from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDOUT
 from mydocker.oci import platform as platforms
 from mydocker.oci import reference as references
 
@@ -81,9 +80,9 @@ class Builds:
             labels=dict(judge_labels(label, "label")), target=target, platform=platform,
             network=_judge_network(network), no_cache=no_cache, pull=pull, squash=squash,
             output=(wanted.kind, wanted.destination), add_hosts=hosts,
-            secrets=runmounts.Secrets(
-                secrets=dict(runmounts.parse_secret(word) for word in words(secret, "secret")),
-                sockets=dict(runmounts.parse_ssh(word) for word in words(ssh, "ssh"))),
+            secrets=secrets.Secrets(
+                secrets=dict(secrets.parse_secret(word) for word in words(secret, "secret")),
+                sockets=dict(secrets.parse_ssh(word) for word in words(ssh, "ssh"))),
             epoch_ns=_judge_epoch(arguments))
         if platform:
             platforms.parse(platform)
@@ -157,7 +156,9 @@ class _Runner:
         self, step: RunStep, upper_dir: str, write: Callable[[str, bytes], None], is_cancelled: Callable[[], bool]
     ) -> int:
         """Run a step in a container of its own; its write layer becomes `upper_dir`. Returns the exit code."""
-        from . import ending  # cold where everything is cached
+        from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDOUT  # cold where everything is cached
+
+        from . import ending
 
         starter, creator = self._make()
         config = _config_of(step, self._limits)
@@ -188,13 +189,13 @@ class _Runner:
 
     def resolve(self, name: str, *, platform: str, pull: bool) -> ResolvedImage:
         """Return the image of a FROM or --from, pulled where it is not here (or with `pull`, if there is a newer one)."""
-        from .pulling import pulled  # cold
-
         if not pull and not platform:
             try:
                 return self._images.resolve(name)
             except NotFound:
                 pass  # it is to be pulled
+        from .pulling import pulled  # cold
+
         config = ContainerConfig(image=name, pull="always" if pull else "missing", platform=platform)
         try:
             return pulled(self._images, config)
@@ -263,7 +264,8 @@ def _judge_limits(limits: Mapping[str, Any], hosts: Sequence[str]) -> dict[str, 
     if unknown:
         raise InvalidRequest(f"build: {unknown[0]} is unknown")
     found = {**limits, **({"add_host": list(hosts)} if hosts else {})}
-    judge("build", ("true",), found)  # a mistake is told before anything is built
+    if found:
+        judge("build", ("true",), found)  # a mistake is told before anything is built
     return found
 
 

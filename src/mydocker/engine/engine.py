@@ -1,9 +1,10 @@
 """`Engine`: the one object a program needs. A facade: it holds the services and does nothing itself."""
 from __future__ import annotations
 
+from _thread import allocate_lock
+
 from mydocker.base.paths import Layout
 
-from .containers import Containers
 from .store import Store
 
 TYPE_CHECKING = False
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from mydocker.image.store import Images
 
     from .builds import Builds
+    from .containers import Containers
     from .creating import Creator
     from .networks import Networks
     from .starting import Starter
@@ -30,7 +32,7 @@ class Engine:
     threads, such as the command line. Close it, or use it as a context manager: containers live on.
     """
 
-    __slots__ = ("_images", "_is_single_threaded", "_starter", "containers", "layout", "store")
+    __slots__ = ("_containers", "_images", "_is_single_threaded", "_lock", "_starter", "layout", "store")
 
     def __init__(self, root: str | os.PathLike[str] | None = None, *, single_threaded: bool = False) -> None:
         self.layout = Layout(root)
@@ -39,7 +41,18 @@ class Engine:
         self._is_single_threaded = single_threaded
         self._starter: Starter | None = None
         self._images: Images | None = None
-        self.containers = Containers(self.store, self._make_starter, self._make_creator)
+        self._lock = allocate_lock()
+        self._containers: Containers | None = None
+
+    @property
+    def containers(self) -> Containers:
+        """The containers."""
+        with self._lock:  # one for all threads: it has the launcher
+            if self._containers is None:
+                from .containers import Containers  # cold for builds and images
+
+                self._containers = Containers(self.store, self._make_starter, self._make_creator)
+            return self._containers
 
     @property
     def images(self) -> Images:
