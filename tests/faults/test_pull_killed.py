@@ -170,19 +170,130 @@ def test_what_is_left_of_a_pull_and_whole_needs_no_download(mydocker: Mydocker) 
     assert partials(mydocker) == []
 
 
-def test_what_nobody_goes_on_with_is_swept(mydocker: Mydocker, server: Answering) -> None:
+@pytest.mark.parametrize("is_here", [False, True], ids=["new image", "image that is here"])
+def test_pull_of_another_image_sweeps_what_a_killed_one_left(mydocker: Mydocker, server: Answering, is_here: bool) -> None:
+    if is_here:
+        mydocker("pull", f"{server.host}/image:1")
     cutting = Cutting()
     with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as other:
-        path = kill_half_way(mydocker, cutting, f"{other.host}/image:1")
+        kill_half_way(mydocker, cutting, f"{other.host}/image:1")
+    assert partials(mydocker) != []
     mydocker("pull", f"{server.host}/image:1")
-    assert os.path.exists(path)  # it may still be gone on with
-    os.utime(path, (time.time() - 4000,) * 2)
-    mydocker("pull", f"{server.host}/image:2")
-    assert not os.path.exists(path)
-    with open(path, "wb") as file:
-        file.write(b"x")
+    assert partials(mydocker) == []
+    assert not [entry for entry in os.listdir(f"{mydocker.root}/layer") if entry.startswith(".tmp")]
+
+
+def test_gc_sweeps_what_a_killed_pull_left(mydocker: Mydocker) -> None:
+    cutting = Cutting()
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as other:
+        kill_half_way(mydocker, cutting, f"{other.host}/image:1")
     mydocker("gc")
     assert partials(mydocker) == []
+
+
+def test_pull_beside_a_living_one_leaves_its_beginning(mydocker: Mydocker, server: Answering) -> None:
+    cutting = Cutting()
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as other:
+        name = f"{other.host}/image:1"
+        with subprocess.Popen(
+            [*mydocker.argv, "pull", name], env=mydocker.environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            until(lambda: any(os.stat(f"{mydocker.root}/image/partial/{entry}").st_size for entry in partials(mydocker)), what="for bytes")
+            cutting.is_slow = False
+            mydocker("pull", f"{server.host}/image:1")
+            mydocker("gc")
+            assert partials(mydocker) == [cutting.digest[7:]]
+            assert process.wait(timeout=30) == 0
+        assert mydocker("run", "--rm", name, "x", code=None).code != 0  # it is there; it has no programs
+        check(mydocker)
+    assert partials(mydocker) == []
+    assert cutting.ranges[0] == "" and cutting.ranges[1].startswith("bytes=")
+
+
+def test_beginning_that_became_a_blob_while_a_sweep_looked_at_it_is_no_beginning(mydocker: Mydocker) -> None:
+    cutting = Cutting()
+    with Answering(serve_image(cutting.manifest, cutting.blobs, cutting)) as server:
+        name = f"{server.host}/image:1"
+        kill_half_way(mydocker, cutting, name)
+        with subprocess.Popen([*mydocker.argv, "gc"], env={**mydocker.environ(), "MYDOCKER_TRACE": "partial opened=sleep:3"}) as process:
+            opened = f"{mydocker.root}/image/partial/{cutting.digest[7:]}"
+            until(lambda: opened in links_of(process.pid), what="for gc to open the file")
+            mydocker("pull", name)
+            assert process.poll() is None
+            assert process.wait(timeout=30) == 0
+        mydocker("image", "verify")
+        check(mydocker)
+
+
+def links_of(pid: int) -> set[str]:
+    """Return the paths of a process's open files."""
+    found = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        try:
+            found.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+        except FileNotFoundError:
+            pass
+    return found
+
+
+def test_pull_of_all_tags_goes_on_with_what_one_killed_at_the_last_tag_had(mydocker: Mydocker) -> None:
+    cutting = Cutting()
+    small, small_blobs = new_image(tar(member("small")))
+    first, second = serve_image(small, small_blobs), serve_image(cutting.manifest, cutting.blobs, cutting)
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path.endswith("/tags/list"):
+            return 200, {}, json.dumps({"name": "image", "tags": ["1", "2"]}).encode()
+        wanted = first(asked) if not asked.path.endswith("/manifests/2") else second(asked)
+        return wanted if wanted[0] != 404 else second(asked)
+
+    with Answering(answer) as server:
+        path = f"{mydocker.root}/image/partial/{cutting.digest[7:]}"
+        with subprocess.Popen(
+            [*mydocker.argv, "pull", "-a", f"{server.host}/image"], env=mydocker.environ(), stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            until(lambda: os.path.exists(path) and os.stat(path).st_size > HALF - (512 << 10), what="for half of the layer")
+            process.kill()
+        cutting.is_slow = False
+        size = os.stat(path).st_size
+        mydocker("pull", "-a", f"{server.host}/image")
+        assert cutting.ranges == ["", f"bytes={size}-"]
+    assert partials(mydocker) == []
+    check(mydocker)
+
+
+@pytest.mark.parametrize("point", ["image synced", "image layers named", "image blobs linked"])
+@pytest.mark.parametrize("is_here", [False, True], ids=["new image", "image that is here"])
+def test_pull_of_another_image_collects_what_one_killed_while_it_gave_names_left(
+    mydocker: Mydocker, server: Answering, point: str, is_here: bool
+) -> None:
+    manifest, blobs = new_image(BIG)
+    with Answering(serve_image(manifest, blobs)) as other:
+        name = f"{other.host}/image:1"
+        mydocker("pull", name)
+        kept = names(mydocker)
+        if not is_here:
+            mydocker("rmi", name)
+        done = mydocker("pull", f"{server.host}/image:1", code=None, env={"MYDOCKER_TRACE": f"{point}=kill"})
+        assert done.code == -signal.SIGKILL
+        mydocker("pull", name)
+    assert names(mydocker) == kept
+    assert os.listdir(f"{mydocker.root}/image/publishing") == partials(mydocker) == []
+    check(mydocker)
+
+
+def test_no_pull_collects_what_a_living_one_has_just_named(mydocker: Mydocker, server: Answering) -> None:
+    manifest, blobs = new_image(BIG)
+    with Answering(serve_image(manifest, blobs)) as other, subprocess.Popen(
+        [*mydocker.argv, "pull", f"{server.host}/image:1"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env={**mydocker.environ(), "MYDOCKER_TRACE": "image layers named=sleep:3"},
+    ) as process:
+        until(lambda: len([name for name in names(mydocker) if len(name) == 64]) >= len(LAYERS), what="for the layers' names")
+        mydocker("pull", f"{other.host}/image:1")
+        assert process.wait(timeout=30) == 0
+    mydocker("image", "verify")
+    check(mydocker)
 
 
 def test_blob_killed_between_its_two_names_is_never_written_again(mydocker: Mydocker) -> None:

@@ -64,12 +64,13 @@ def lock_directory(path: str, *, shared: bool = False, wait: bool = True) -> Dir
             if error.errno == errno.EWOULDBLOCK:
                 return None
             raise
-        if _is_still_at(path, fd):
+        if is_still_at(path, fd):
             return DirectoryLock(path, fd)
         os.close(fd)  # removed, or replaced by a namesake, while we waited: look again
 
 
-def _is_still_at(path: str, fd: int) -> bool:
+def is_still_at(path: str, fd: int) -> bool:
+    """Tell whether a path still leads to what was opened by it; once it is locked nobody else moves or removes it."""
     try:
         there = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:

@@ -26,14 +26,15 @@ if TYPE_CHECKING:
 
 
 def pull(
-    layout: Layout, name: str, *, platform: str = "", insecure: Sequence[str] = (), progress: Progress | None = None
+    layout: Layout, name: str, *, platform: str = "", insecure: Sequence[str] = (), progress: Progress | None = None,
+    sweeps: bool = True,
 ) -> pulling.PulledImage:
-    """Pull an image by name, tag or digest. Raises InvalidRequest, and what image/pull.py raises."""
+    """Pull an image by name, tag or digest; see image/pull.py. Raises InvalidRequest, and what image/pull.py raises."""
     reference = judged(name)
     wanted = platforms.parse(platform) if platform else None
     transport, repositories = _connect(reference, insecure, with_mirrors=True)
     try:
-        return pulling.pull(layout, reference, repositories, progress or Silent(), wanted)
+        return pulling.pull(layout, reference, repositories, progress or Silent(), wanted, sweeps=sweeps)
     finally:
         transport.close()
 

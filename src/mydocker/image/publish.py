@@ -3,17 +3,19 @@
 Everything heavy was done before, without a name: blobs lie in nameless files, layers under
 temporary names. `publish` brings them to the disk, names the layers, and, with the image index
 locked, links the blobs and replaces index.json: a crash at any point leaves the old set of images,
-and layers at worst that a sweep finds.
+and blobs and layers at worst of which the journal tells (publications.py): the next command that stores
+an image, or finds that it is here, collects them.
 """
 from __future__ import annotations
 
+from mydocker.base import log
 from mydocker.base.errors import MydockerError
 from mydocker.base.record import Record
 from mydocker.base.trace import point
 from mydocker.oci.digest import chain_ids
 from mydocker.storage import blobs, layer_locks, layers
 
-from . import index
+from . import index, publications
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class Staging:
         self._blobs: list[NewBlob] = []
         self._unpacked: list[tuple[str, Ingested]] = []
         self.held = layer_locks.LayerLocks()
+        self._publication: publications.Publication | None = None
+        self._is_published = False
 
     def add_blob(self, blob: NewBlob) -> None:
         """Take over a new blob."""
@@ -63,6 +67,9 @@ class Staging:
 
     def publish(self, images: list[NewImage]) -> None:
         """Make the images appear. Raises Vanished, OSError."""
+        self._is_published = False
+        if self._publication is None:
+            self._publication = publications.begin(self._layout)
         # One flush for all, before anything has a name that survives a power cut.
         layers.sync(self._layout)
         point("image synced")
@@ -74,6 +81,7 @@ class Staging:
             self._unpacked.pop()
         point("image layers named")
         index.update(self._layout, lambda manifests: self._name_locked(manifests, images))
+        self._is_published = True
 
     def _name_locked(self, manifests: list[Descriptor], images: list[NewImage]) -> None:
         for blob in self._blobs:
@@ -90,7 +98,13 @@ class Staging:
         point("image blobs linked")
 
     def close(self) -> None:
-        """Let go of blobs, layers and locks."""
+        """Let go of blobs, layers and locks; all that got a name must be needed by something now."""
+        if self._publication is not None:
+            if self._is_published:
+                self._publication.finish()
+            else:
+                self._publication.close()
+            self._publication = None
         for blob in self._blobs:
             blob.close()
         for _, ingested in self._unpacked:
@@ -98,9 +112,27 @@ class Staging:
         self._blobs.clear()
         self._unpacked.clear()
         self.held.close()
+        if self._is_published:
+            collect_dead(self._layout)
 
     def __enter__(self) -> Staging:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def collect_dead(layout: Layout) -> None:
+    """Remove what commands left in the store that were killed, or failed, while they gave names."""
+    dead = publications.lock_dead(layout)
+    for publication in dead:
+        publication.close()
+    if not dead:
+        return
+    from .remove import collect  # cold: where a command was killed
+
+    try:
+        collect(layout)
+    except (MydockerError, OSError) as error:
+        # What our caller did is done, and this hinders nobody: `gc` says what is wrong.
+        log.debug("collect", error=error)

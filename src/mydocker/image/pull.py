@@ -28,7 +28,7 @@ from mydocker.storage.pipeline import ChunkQueue
 
 from . import index, parallel
 from .progress import DONE, KEPT, MOVING, Transfer
-from .publish import NewImage, Staging, Vanished
+from .publish import NewImage, Staging, Vanished, collect_dead
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,21 +77,27 @@ class RemoteLayer(Record):
 
 
 def pull(
-    layout: Layout, reference: Reference, repositories: Sequence[Repository], progress: Progress, wanted: Platform | None = None
+    layout: Layout, reference: Reference, repositories: Sequence[Repository], progress: Progress, wanted: Platform | None = None,
+    *, sweeps: bool = True,
 ) -> PulledImage:
     """Pull what `reference` (with tag or digest) means, for a platform, this machine's by default.
 
-    `repositories` are the servers to ask, in order. Raises NotFound, Denied, Corrupt, Unsupported, Unavailable.
+    `repositories` are the servers to ask, in order. Unless it `sweeps`, what killed pulls began and this one has no use for
+    is left to a later one. Raises NotFound, Denied, Corrupt, Unsupported, Unavailable.
     """
     layout.ensure()
     blobs.ensure_layout(layout)
     current = _find_current(layout, reference, repositories, wanted)
     if current is not None:
+        layers.sweep(layout)
+        if sweeps:
+            partials.sweep(layout)
+        collect_dead(layout)
         return current
     image, used = _plan_at_first(reference, repositories, wanted)
     for attempt in range(_ATTEMPTS):
         try:
-            is_new = _Intake(layout, used, progress).take(reference, image)
+            is_new = _Intake(layout, used, progress).take(reference, image, sweeps=sweeps)
             break
         except Vanished:
             # An rmi removed what we had counted on: take it from the registry again.
@@ -273,7 +279,7 @@ class _Intake:
         self._feeds: list[_Feed] = []
         self._begun: dict[str, partials.PartialBlob] = {}  # by digest: what a pull before had, until its turn comes
 
-    def take(self, reference: Reference, image: RemoteImage) -> bool:
+    def take(self, reference: Reference, image: RemoteImage, *, sweeps: bool) -> bool:
         """Take in what is missing and publish; tells whether anything changed. Raises Vanished and what pull raises."""
         descriptor: Descriptor = {
             "mediaType": image.manifest.media_type, "digest": image.manifest.digest, "size": len(image.manifest.data),
@@ -285,7 +291,8 @@ class _Intake:
         )
         with Staging(self._layout) as staging:
             jobs = self._plan_jobs(image, staging)
-            partials.sweep(self._layout, older_than_s=partials.STALE_S)
+            if sweeps:
+                partials.sweep(self._layout)  # those that we go on with are locked now
             todo = [job for job in jobs if job.needs_blob or job.needs_layer]
             self._progress.begin(reference.familiar, [job.transfer for job in jobs])
             try:

@@ -14,7 +14,7 @@ from mydocker.base.trace import point
 from mydocker.oci.reference import parse
 from mydocker.storage import blobs, layers, mountpoints, partials, refs, trash
 
-from . import hostimage, index
+from . import hostimage, index, publications
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,8 +158,15 @@ def collect(layout: Layout) -> int:
         nonlocal freed
         freed = _collect_locked(layout, needed)
 
-    if os.path.isdir(blobs.directory(layout)):
-        index.update(layout, lambda manifests: refs.mark_needed(layout, manifests), then=sweep)
+    dead = publications.lock_dead(layout)
+    try:
+        if os.path.isdir(blobs.directory(layout)):
+            index.update(layout, lambda manifests: refs.mark_needed(layout, manifests), then=sweep)
+        while dead:
+            dead.pop().finish()
+    finally:
+        for publication in dead:
+            publication.close()
     freed += partials.sweep(layout)
     layers.sweep(layout)
     trash.sweep(layout)

@@ -243,12 +243,16 @@ class Images:
             raise _about(error, "load", source, hint="an archive by `docker save`, podman or skopeo is needed") from error
 
     def pull(
-        self, name: str, *, platform: str = "", insecure: Sequence[str] = (), progress: Progress | None = None
+        self, name: str, *, platform: str = "", insecure: Sequence[str] = (), progress: Progress | None = None,
+        sweeps: bool = True,
     ) -> PulledImage:
-        """Bring in an image from its registry; see image/pull.py. `insecure` are registries that may do without TLS."""
+        """Bring in an image from its registry; see image/pull.py. `insecure` are registries that may do without TLS.
+
+        Without `sweeps` beginnings of layers that a killed pull left stay, for pulls that follow this one.
+        """
         from . import distribution  # cold: HTTP and TLS cost a start 100 ms
 
-        return distribution.pull(self.layout, name, platform=platform, insecure=insecure, progress=progress)
+        return distribution.pull(self.layout, name, platform=platform, insecure=insecure, progress=progress, sweeps=sweeps)
 
     def push(
         self, name: str, others: Sequence[str] = (), *, insecure: Sequence[str] = (), progress: Progress | None = None

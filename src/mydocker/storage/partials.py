@@ -2,18 +2,21 @@
 
     image/partial/<hex>      the first bytes of the blob with that digest; flock: exclusive while somebody writes
 
-The lock says who writes: a free one's writer is dead, or has failed. Nothing is believed of such bytes (a power cut may have
-left zeros): they go through the same inflating, hashing and unpacking as if they had just come from the network. A finished
-blob is linked from here to its name, and the partial's own is removed.
+The lock says who writes: a free one's writer is dead, or has failed. The next pull locks those that it can go on with and
+sweeps the other free ones. A name is taken away only by who holds the lock of the file that it leads to; so whoever has got a
+lock asks first whether the name still leads there. Nothing is believed of such bytes (a power cut may have left zeros): they
+go through the same inflating, hashing and unpacking as if they had just come from the network. A finished blob is linked
+from here to its name, and the partial's own is removed.
 """
 from __future__ import annotations
 
 import fcntl
 import os
 import stat
-import time
 
+from mydocker.base import locks
 from mydocker.base.errors import Corrupt
+from mydocker.base.trace import point
 from mydocker.oci.digest import parse_digest
 
 from .blobs import NewBlob
@@ -24,9 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mydocker.base.paths import Layout
-
-#: A pull removes what others left only when nobody has touched it for so long: they may be about to try again.
-STALE_S = 3600.0
 
 
 def directory(layout: Layout) -> str:
@@ -116,16 +116,17 @@ def _open(layout: Layout, digest: str, size: int, flags: int) -> PartialBlob | N
             fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
         except FileNotFoundError:
             return None
+        point("partial opened")
         if not _lock(fd):
             os.close(fd)
             return None
-        status = os.fstat(fd)
-        if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) and status.st_size <= size:
-            return PartialBlob(path, fd)
-        if status.st_nlink:
+        if locks.is_still_at(path, fd):
+            status = os.fstat(fd)
+            if status.st_nlink == 1 and stat.S_ISREG(status.st_mode) and status.st_size <= size:
+                return PartialBlob(path, fd)
             # Killed between its two names: the blob is whole and has one, so nothing must ever be written here.
             os.unlink(path)
-        os.close(fd)  # without a name it was finished, or swept, before it was locked
+        os.close(fd)  # else it was finished (and is a blob now), or swept, before it was locked
 
 
 def _lock(fd: int) -> bool:
@@ -136,8 +137,8 @@ def _lock(fd: int) -> bool:
     return True
 
 
-def sweep(layout: Layout, *, older_than_s: float = 0.0) -> int:
-    """Remove those that nobody writes, and nobody has touched for so long; returns the bytes that they held."""
+def sweep(layout: Layout) -> int:
+    """Remove those that nobody writes; returns the bytes that they held."""
     freed = 0
     try:
         names = os.listdir(directory(layout))
@@ -149,9 +150,10 @@ def sweep(layout: Layout, *, older_than_s: float = 0.0) -> int:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except FileNotFoundError:
             continue
+        point("partial opened")
         try:
-            status = os.fstat(fd)
-            if status.st_nlink and time.time() - status.st_mtime >= older_than_s and _lock(fd) and os.fstat(fd).st_nlink:
+            if _lock(fd) and locks.is_still_at(path, fd):
+                status = os.fstat(fd)
                 os.unlink(path)
                 freed += status.st_size if status.st_nlink == 1 else 0
         finally:

@@ -25,12 +25,13 @@ def run(context: Context) -> int:
         return 0
     if "@" in name or ":" in name.rpartition("/")[2]:
         raise InvalidRequest(f"pull {name}: a tag cannot be given with --all-tags")
-    for found in context.engine.images.list_tags(name, insecure=arguments["insecure_registry"] or ()):
-        _pull(context, found, progress)
+    names = list(context.engine.images.list_tags(name, insecure=arguments["insecure_registry"] or ()))
+    for found in names:
+        _pull(context, found, progress, is_last=found == names[-1])
     return 0
 
 
-def _pull(context: Context, name: str, progress: Progress | None) -> None:
+def _pull(context: Context, name: str, progress: Progress | None, *, is_last: bool = True) -> None:
     output, arguments = context.output, context.arguments
     wanted = references.parse(name)
     if progress is not None:
@@ -39,7 +40,7 @@ def _pull(context: Context, name: str, progress: Progress | None) -> None:
         output.line(f"{wanted.tag or wanted.digest}: Pulling from {wanted.path}")
         output.flush()
     image = context.engine.images.pull(
-        name, platform=arguments["platform"], insecure=arguments["insecure_registry"] or (), progress=progress)
+        name, platform=arguments["platform"], insecure=arguments["insecure_registry"] or (), progress=progress, sweeps=is_last)
     if progress is not None:
         output.line(f"Digest: {image.digest}")
         what = "Downloaded newer image for" if image.is_new else "Image is up to date for"
