@@ -288,6 +288,26 @@ def test_copy_options(mydocker: Mydocker, busybox: str, context: Write) -> None:
         "/d/b 1:2 600\n/d/sub 1:2 700\n/e/b\n/p/d/a.md\n/p/d/sub/f\n")
 
 
+def test_linked_copy_sees_nothing_below_and_stays_cached_on_another_base(
+    mydocker: Mydocker, busybox: str, context: Write
+) -> None:
+    mydocker("build", "-t", "below:1", context(f"FROM {busybox}\nRUN mkdir /real && ln -s /real /way\n"))
+    dockerfile = "FROM below:1\nCOPY --link f /way/f\nCOPY --link f /new\nRUN cat /new\n"
+    place = context(dockerfile, f="content\n")
+    mydocker("build", "-t", "linked:1", place)
+    # The link is covered by a directory: without --link the file would be in /real.
+    assert out(mydocker, "linked:1", "ls -F / | grep -E 'way|real'; ls /real; cat /way/f /new") == "real/\nway/\ncontent\ncontent\n"
+    mydocker("build", "-t", "below:1", context(f"FROM {busybox}\nRUN mkdir /real && echo 2 > /real/two\n"))
+    context(dockerfile, f="content\n")
+    again = mydocker("build", "-t", "linked:2", place)
+    assert again.err.count("CACHED") == 2, again.err
+    layers = [config(mydocker, f"linked:{number}")["rootfs"]["diff_ids"] for number in (1, 2)]
+    assert layers[0][-2:] == layers[1][-2:]
+    assert out(mydocker, "linked:2", "cat /real/two /way/f /new") == "2\ncontent\ncontent\n"
+    assert mydocker("build", "-q", "-t", "linked:2", place).out == again.out
+    assert mydocker("image", "verify").code == 0
+
+
 def test_output_as_files(mydocker: Mydocker, context: Write, scratch: str) -> None:
     place = context("FROM scratch\nCOPY f d /r/\n", f="1", d__g="2")
     mydocker("build", "-o", f"{scratch}/out", place)

@@ -13,7 +13,7 @@ import os
 import time
 
 from mydocker.base import files
-from mydocker.base.errors import Corrupt
+from mydocker.base.errors import Corrupt, NotFound
 from mydocker.base.record import Record
 from mydocker.oci.digest import chain_ids
 from mydocker.storage import blobs, layer_locks, layers
@@ -47,6 +47,20 @@ class Cache:
 
     def find(self, key: str, below: tuple[Layer, ...], held: layer_locks.LayerLocks) -> Hit | None:
         """Return what is known under a key, its layer locked by `held`; None when something of it is missing."""
+        hit = self.find_made(key)
+        if hit is None or hit.layer is None:
+            return hit
+        chain = chain_ids([*(layer.diff_id for layer in below), hit.layer.diff_id])[-1]
+        try:
+            if not layers.is_there(self._layout, chain):
+                return None
+            held.add(self._layout, chain)
+        except NotFound:
+            return None  # removed at this moment
+        return hit.replace(layer=hit.layer.replace(name=chain))
+
+    def find_made(self, key: str) -> Hit | None:
+        """Return what is known under a key, wherever its layer was made: that has no name yet, only its blob is there."""
         if not self._is_enabled:
             return None
         try:
@@ -56,12 +70,9 @@ class Cache:
             found = record["layer"]
             if found is None:
                 return Hit(created=record["created"], layer=None)
-            chain = chain_ids([*(layer.diff_id for layer in below), found["diff_id"]])[-1]
-            if not blobs.is_there(self._layout, found["blob"]["digest"]) or not layers.is_there(self._layout, chain):
+            if not blobs.is_there(self._layout, found["blob"]["digest"]):
                 return None
-            held.add(self._layout, chain)
-            return Hit(
-                created=record["created"], layer=Layer(name=chain, diff_id=found["diff_id"], blob=found["blob"]))
+            return Hit(created=record["created"], layer=Layer(name="", diff_id=found["diff_id"], blob=found["blob"]))
         except FileNotFoundError:
             return None
         except (Corrupt, KeyError, TypeError):

@@ -190,8 +190,12 @@ class StageBuilder:
                 taking.add(word)
             taking.require()
             ownership = self._ownership(node, keep=bool(instructions.flag_of(node, "from")))
-            key = self.state.key(node.text, destination, taking.digest(), repr(ownership))
-            return self._commit(key, node.text, lambda root_fd: taking.copy(root_fd, destination, ownership))
+            # A linked layer is made on nothing, so that nothing below is part of what it is.
+            is_linked = instructions.is_set(node, "link")
+            state = StageState() if is_linked else self.state
+            key = state.key(node.text, destination, taking.digest(), repr(ownership))
+            return self._commit(
+                key, node.text, lambda root_fd: taking.copy(root_fd, destination, ownership), is_linked=is_linked)
 
     def _words_of(self, node: Node) -> list[str]:
         return instructions.sources_of(node)
@@ -236,14 +240,16 @@ class StageBuilder:
         state = self._job.wait_stage(index) if index >= 0 else self._job.open_image(word, "")
         return open_view(self._job.lower_dirs(state) or [self._job.empty_dir()]), _NO_RULES
 
-    def _commit(self, key: str, text: str, change: Callable[[int], None]) -> bool:
+    def _commit(self, key: str, text: str, change: Callable[[int], None], *, is_linked: bool = False) -> bool:
         """Make a layer of what `change` does below the root; it is given a descriptor that can be written below."""
         hit = self._job.find_cached(key, self.state.layers)
         if hit is not None:
             return self._take_hit(hit.created, hit.layer, text)
-        from .making import change_files  # cold
+        from .making import change_files, move_linked  # cold
 
-        change_files(self._job, self.state, key, text, change)
+        if is_linked and move_linked(self._job, self.state, key, text):
+            return True
+        change_files(self._job, self.state, key, text, change, is_linked=is_linked)
         return False
 
     def _take_hit(self, created: str, layer: Layer | None, text: str) -> bool:

@@ -220,6 +220,11 @@ class Job:
         with self._lock:
             return self._cache.find(key, below, self._staging.held)
 
+    def find_linked(self, key: str) -> Hit | None:
+        """Return what a step made before on whatever layers, if its blob is still there."""
+        with self._lock:
+            return self._cache.find_made(key)
+
     def remember(self, key: str, created: str, below: tuple[Layer, ...], layer: Layer | None) -> None:
         """Have a step's result written to the cache at the end."""
         with self._lock:

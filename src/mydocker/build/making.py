@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 
 from mydocker.oci.media_types import MEDIA_LAYER
-from mydocker.storage import diff
-from mydocker.storage.ingest import ingest
+from mydocker.storage import blobs, diff
+from mydocker.storage.ingest import ingest, read_file
 from mydocker.storage.layers import NewLayer
 
 from .failed import CommandFailed
@@ -28,14 +28,19 @@ if TYPE_CHECKING:
     from .state import StageState
 
 
-def change_files(job: Job, state: StageState, key: str, text: str, change: Callable[[int], None]) -> None:
-    """Make a layer of what `change` does below the root; it is given a descriptor that can be written below."""
+def change_files(
+    job: Job, state: StageState, key: str, text: str, change: Callable[[int], None], *, is_linked: bool
+) -> None:
+    """Make a layer of what `change` does below the root; it is given a descriptor that can be written below.
+
+    With `is_linked` the root is empty: what is below is neither seen nor followed (COPY --link).
+    """
     new = NewLayer(job.layout)
     try:
         _prepare_upper(job, state, new)
         for name in ("work", "empty"):
             os.mkdir(f"{new.path}/{name}", 0o755)
-        lower_dirs = job.lower_dirs(state) or [f"{new.path}/empty"]
+        lower_dirs = ([] if is_linked else job.lower_dirs(state)) or [f"{new.path}/empty"]
         root_fd = open_view(lower_dirs, f"{new.path}/diff", f"{new.path}/work")
         try:
             change(root_fd)
@@ -45,6 +50,33 @@ def change_files(job: Job, state: StageState, key: str, text: str, change: Calla
     except BaseException:
         new.discard()
         raise
+
+
+def move_linked(job: Job, state: StageState, key: str, text: str) -> bool:
+    """Put a linked layer that was made on other layers on those of this state; tells whether there is one.
+
+    Its blob is the same there, its directory another: that is named by all that is below it.
+    """
+    known = job.find_linked(key)
+    if known is None or known.layer is None:
+        return False
+    below = state.layers
+    digest = known.layer.blob["digest"]
+    try:
+        blob_fd = os.open(blobs.path(job.layout, digest), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False  # removed meanwhile
+    try:
+        taken = ingest(job.layout, read_file(blob_fd), keep_blob=False, digest=digest, diff_id=known.layer.diff_id)
+    finally:
+        os.close(blob_fd)
+    assert taken.layer is not None
+    layer = known.layer.replace(name=os.path.basename(taken.layer.path))
+    job.stage_layer([*below, layer], taken)
+    state.layers = (*below, layer)
+    job.remember(key, known.created, below, layer)
+    state.add_history(known.created, text, is_empty=False)
+    return True
 
 
 def run_command(
