@@ -45,7 +45,7 @@
 
 enum {
     PLAN_NO_NEW_PRIVS = 1, PLAN_SECCOMP = 2, PLAN_SCHEDULER = 4, PLAN_PERSONALITY = 8, PLAN_REAPER = 16, PLAN_TERMINAL = 32,
-    PLAN_ALL_CPUS = 64, PLAN_OLD_KEYRING = 128
+    PLAN_ALL_CPUS = 64, PLAN_OLD_KEYRING = 128, PLAN_CPUSET = 256
 };
 enum { EXIT_FAILED = 125, EXIT_NOT_EXECUTABLE = 126, EXIT_NOT_FOUND = 127 };
 enum { PATH_BYTES = 4096, SIGNALS = 64, JOIN_SESSION_KEYRING = 1, IOPRIO_WHO_PROCESS = 1, OUTPUT_BYTES = 512 };
@@ -131,11 +131,14 @@ static long say(const struct stage *stage, const char *message, long bytes) {
     return sys6(SYS_sendto, stage->plan->fds[FD_SYNC], (long)message, bytes, MSG_NOSIGNAL, 0, 0);
 }
 
-// Who made an OCI container is gone when it starts: then its own standard error is the only place for the news.
+// Who made an OCI container is gone when it starts: then its own standard error is the only place for the news. Of a command
+// that cannot be executed these are runc's words, which people know from `docker logs`.
 static void tell_user(long error, const char *what, const char *object) {
     char message[PATH_BYTES + 256];
     char *const end = message + sizeof message;
-    char *at = append(append(append(message, end, "mydocker-init: "), end, what), end, object);
+    int is_command = begins(what, "execute ");
+    char *at = append(append(message, end, is_command ? "exec " : "mydocker-init: "), end, is_command ? "" : what);
+    at = append(at, end, object);
     at = append(at, end, error == -ENOEXEC  ? ": exec format error\n"
                          : error == -EACCES ? ": permission denied\n"
                          : error == -ENOENT ? ": no such file or directory\n"
@@ -170,6 +173,7 @@ static void check(const struct stage *stage, long result, const char *what) {
         fail(stage, "RuntimeFailed", result, what, "");
 }
 
+#include "signals.h"
 #include "labels.h"
 #include "listener.h"
 #include "entering.h"
@@ -263,8 +267,14 @@ static void set_priorities(const struct stage *stage) {
         check(stage, sys(SYS_personality, (long)plan->personality, 0, 0, 0, 0), "set linux.personality");
     if (plan->io_priority)
         check(stage, sys(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, plan->io_priority, 0, 0), "set process.ioPriority");
-    if (plan->flags & PLAN_SCHEDULER)
-        check(stage, sys(SYS_sched_setattr, 0, (long)&plan->scheduler, 0, 0, 0), "set process.scheduler");
+    if (plan->flags & PLAN_SCHEDULER) {
+        long result = sys(SYS_sched_setattr, 0, (long)&plan->scheduler, 0, 0, 0);
+        // SCHED_DEADLINE is for those only who may run on every processor (sched-deadline.rst); runc's words.
+        check(stage, result,
+              result == -EPERM && plan->flags & PLAN_CPUSET
+                  ? "set process.scheduler: process scheduler can't be used together with AllowedCPUs (linux.resources.cpu.cpus)"
+                  : "set process.scheduler");
+    }
 }
 
 // Whoever called the runtime may be bound to some processors. What binds the container is its cpuset, which the kernel minds.
@@ -410,9 +420,13 @@ static void wait_for_start(const struct stage *stage) {
     // Who creates waits for this, FIFO or not: one that is gone by now was killed, and nobody would know of us.
     check(stage, say(stage, "R", 1), "say that the container is ready");
     long result;
+    if (fd == fds[FD_START])
+        set_ending_signals(1);
     do
         result = sys(SYS_read, fd, (long)&byte, 1, 0, 0);
     while (result == -EINTR);
+    if (fd == fds[FD_START])
+        set_ending_signals(0);
     if (result != 1)
         sys(SYS_exit_group, EXIT_FAILED, 0, 0, 0, 0);
 }
@@ -521,6 +535,8 @@ static void fail_hook(const struct stage *stage, uint32_t index, const char *pat
     if (!error) {
         at = append(at, end, status & 0x7f ? ": killed by signal " : ": exit status ");
         at = append_number(at, end, status & 0x7f ? status & 0x7f : status >> 8 & 0xff);
+        if (status & 0x7f)
+            at = append(append(append(at, end, " ("), end, signal_name(status & 0x7f)), end, ")");
         long fd = stage->plan->fds[FD_HOOK_OUTPUT], size = sys(SYS_lseek, fd, 0, 2 /* SEEK_END */, 0, 0);
         if (size > 0) {
             at = append(at, end, ", output: ");

@@ -313,7 +313,9 @@ def ensure_crun_runs() -> None:
 
 
 def _require(program: str) -> str:
-    path = shutil.which(program)
+    """Return the path of a program: our own is beside this interpreter, whatever is in PATH."""
+    beside = os.path.join(os.path.dirname(sys.executable), program)
+    path = beside if program == "mydocker-runtime" and os.access(beside, os.X_OK) else shutil.which(program)
     if path is None:
         raise FileNotFoundError(f"{program} is not installed")
     return path

@@ -46,6 +46,12 @@ class Bench:
     runners: dict[str, BundleRunner] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def runner(self, engine: str) -> BundleRunner:
+        """Return the OCI runtime of an engine. Raises CommandFailed where there is none (what was wrong has been said)."""
+        if engine not in self.runners:
+            raise CommandFailed(f"the OCI runtime of {engine} is not there")
+        return self.runners[engine]
+
     def scale(self, full: int, quick: int) -> int:
         """Return the number for this run."""
         return quick if self.is_quick else full
@@ -250,21 +256,21 @@ def _clients(engine: Engine, bench: Bench) -> Iterator[Sampler]:
 
 @contextmanager
 def _bundle(engine: Engine, bench: Bench) -> Iterator[Sampler]:
-    runner = bench.runners[engine.name]
+    runner = bench.runner(engine.name)
     runner.run_once()
     yield runner.run_once
 
 
 @contextmanager
 def _start_up(engine: Engine, bench: Bench) -> Iterator[Sampler]:
-    yield bench.runners[engine.name].start_up
+    yield bench.runner(engine.name).start_up
 
 
 @contextmanager
 def _warm(engine: Engine, bench: Bench) -> Iterator[Sampler]:
     count = bench.scale(20, 10)
     if engine.name != "mydocker":
-        crun = bench.runners[engine.name]
+        crun = bench.runner(engine.name)
         crun.warm_starts(2)
         yield lambda: crun.warm_starts(count)
         return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from cgroup_rig import KINDS, Child, until, use_v1_only
-from runtime_rig import Runtime
+from runtime_rig import Runtime, reap
 
 from mydocker.base.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from mydocker.linux.cgroup.group import Cgroup
@@ -204,6 +204,45 @@ def test_a_denied_device_of_a_bundle_is_eperm(runtime: Runtime, path: str) -> No
     assert done.stdout == "fine\n"
 
 
+@pytest.mark.skipif("devices" not in MACHINE.v1, reason="needs the devices controller of cgroup v1")
+@pytest.mark.needs("busybox")
+def test_the_rules_of_a_bundle_are_listed_in_its_order(runtime: Runtime, path: str) -> None:
+    rules = [{"allow": False, "access": "rwm"}, {"allow": True, "type": "c", "major": 10, "minor": 229, "access": "rw"},
+             {"allow": True, "type": "b", "major": 8, "minor": 0, "access": "r"}]
+    bundle = runtime.bundle("sleep", "100", linux={"cgroupsPath": f"{path}/order", "resources": {"devices": rules}})
+    runtime("run", "--detach", "--bundle", bundle, "c")
+    listed = read_text(f"{MACHINE.v1['devices']}{path}/order/devices.list").splitlines()
+    assert listed[:2] == ["c 10:229 rw", "b 8:0 r"] and "c 1:3 rwm" in listed
+
+
+@pytest.mark.needs("cgroup2", "memory", "busybox")
+def test_no_swap_is_a_limit_without_one_of_memory(runtime: Runtime, path: str) -> None:
+    bundle = runtime.bundle("sleep", "100", linux={"cgroupsPath": f"{path}/swap", "resources": {"memory": {"swap": 0}}})
+    runtime("run", "--detach", "--bundle", bundle, "c")
+    group = f"{MACHINE.v2}{path}/swap"
+    assert read_text(f"{group}/memory.max").strip() == "max"
+    if os.path.exists(f"{group}/memory.swap.max"):
+        assert read_text(f"{group}/memory.swap.max").strip() == "0"
+
+
+@pytest.mark.skipif("freezer" not in MACHINE.v1, reason="needs the freezer controller of cgroup v1")
+@pytest.mark.needs("busybox")
+def test_an_init_that_somebody_froze_elsewhere_is_deleted_by_force(runtime: Runtime, path: str) -> None:
+    """On v1 it would keep its SIGKILL to itself; and others in that group are to stay as they are."""
+    runtime("run", "--detach", "--bundle", runtime.bundle("sleep", "100", linux={"cgroupsPath": f"{path}/own"}), "c")
+    pid, group = runtime.state("c")["pid"], f"{MACHINE.v1['freezer']}{path}/frozen"
+    os.makedirs(group)
+    write_text(f"{group}/cgroup.procs", str(pid))
+    write_text(f"{group}/freezer.state", "FROZEN")
+    try:
+        runtime("delete", "--force", "c")
+        assert reap(pid) == -9
+        assert read_text(f"{group}/freezer.state") == "FROZEN\n"
+    finally:
+        write_text(f"{group}/freezer.state", "THAWED")
+        os.rmdir(group)
+
+
 @pytest.mark.needs("cgroup2", "memory", "busybox")
 def test_exec_goes_where_the_init_went_when_the_containers_own_group_takes_no_process(runtime: Runtime, path: str) -> None:
     script = "mkdir /sys/fs/cgroup/foo && echo 1 >/sys/fs/cgroup/foo/cgroup.procs && touch /moved; exec sleep 1000"
@@ -219,3 +258,7 @@ def test_exec_goes_where_the_init_went_when_the_containers_own_group_takes_no_pr
     until(lambda: runtime("exec", "c", "sh", "-c", "echo $$ >/sys/fs/cgroup/foo/cgroup.procs; echo +memory >/sys/fs/cgroup/cgroup.subtree_control",
                           code=None).returncode == 0)
     assert runtime("exec", "c", "cat", "/proc/self/cgroup").stdout == "0::/foo\n"
+    assert "device or resource busy" in runtime("exec", "--cgroup", "/", "c", "true", code=255).stderr  # that one or none
+    assert runtime("exec", "--cgroup", "foo", "c", "cat", "/proc/self/cgroup").stdout == "0::/foo\n"
+    missing = runtime("exec", "--cgroup", "bar", "c", "true", code=255).stderr
+    assert " adding pid " in missing and missing.endswith("/bar: no such file or directory\n")

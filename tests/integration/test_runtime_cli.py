@@ -265,7 +265,7 @@ def test_a_failure_behind_start_is_told_on_the_containers_standard_error(runtime
         runtime("start", "c")
         assert reap(pid) == 126
         err.seek(0)
-        assert err.read() == "mydocker-init: execute /bad: exec format error\n"
+        assert err.read() == "exec /bad: exec format error\n"
 
 
 def test_poststart_and_poststop_hooks_are_told_the_state(runtime: Runtime) -> None:
@@ -541,5 +541,6 @@ def test_words_that_make_no_sense_are_refused(runtime: Runtime) -> None:
     for words in (["nonsense"], ["--nonsense", "list"], ["create"], ["list", "c"], ["delete", "--nonsense", "c"],
                   ["--log-format", "xml", "list"], ["--rootless", "maybe", "list"]):
         assert runtime(*words, code=1).stderr.startswith("mydocker-runtime: ")
-    assert "usage: mydocker-runtime exec" in runtime("exec", "--help").stdout
-    assert "Verbs:" in runtime("--help").stdout
+    assert "No help topic for 'nonsense'" in runtime("nonsense", "--help", code=1).stderr
+    assert "  mydocker-runtime exec [OPTIONS]" in runtime("exec", "--help").stdout
+    assert "VERBS:" in runtime("--help").stdout

@@ -278,6 +278,36 @@ def test_a_hook_of_the_container_may_name_what_is_in_it_by_relative_paths(runtim
 
 # ---- signals and limits
 
+@pytest.mark.parametrize("name", ["HUP", "INT", "QUIT", "TERM"])
+def test_a_created_container_ends_by_a_signal_that_ends(runtime: Runtime, name: str) -> None:
+    """As a process 1 that waits for `start` it would get none."""
+    runtime("create", "--bundle", runtime.bundle("sleep", "100"), "conformance-kill")
+    pid = runtime.state("conformance-kill")["pid"]
+    runtime("kill", "conformance-kill", name)
+    assert reap(pid) == 128 + signal.Signals[f"SIG{name}"]
+    assert runtime.status("conformance-kill") == "stopped"
+
+
+def test_what_the_init_does_by_signals_is_nothing_to_the_command(runtime: Runtime) -> None:
+    runtime("create", "--bundle", runtime.bundle("grep", "-E", "^Sig(Cgt|Ign|Blk)", "/proc/self/status"), "conformance-kill")
+    assert set(runtime("exec", "conformance-kill", "grep", "-E", "^Sig(Cgt|Ign|Blk)", "/proc/self/status").stdout.split()[1::2]) == {"0" * 16}
+    assert set(runtime("run", "--bundle", runtime.bundle("grep", "-E", "^Sig(Cgt|Ign|Blk)", "/proc/self/status"), "conformance-run")
+               .stdout.split()[1::2]) == {"0" * 16}
+
+
+@pytest.mark.parametrize("kind", ["createRuntime", "startContainer"])
+def test_the_signal_that_ended_a_hook_has_its_name(runtime: Runtime, kind: str) -> None:
+    bundle = runtime.bundle("true", hooks={kind: [hook("kill -SYS $$")]})
+    assert "killed by signal 31 (bad system call)" in runtime("run", "--bundle", bundle, "conformance-hook", code=1).stderr
+
+
+@pytest.mark.needs("two_cpus", "cpuset")
+def test_a_deadline_and_a_set_of_processors_do_not_go_together(runtime: Runtime) -> None:
+    scheduler = {"policy": "SCHED_DEADLINE", "runtime": 42000, "deadline": 1000000, "period": 1000000}
+    bundle = runtime.bundle("true", process={"scheduler": scheduler}, linux={"resources": {"cpu": {"cpus": "0"}}})
+    assert "process scheduler can't be used together with AllowedCPUs" in runtime("run", "--bundle", bundle, "conformance-cpus", code=1).stderr
+
+
 def test_kill_ends_all_where_the_pids_are_the_hosts(runtime: Runtime) -> None:
     bundle = runtime.bundle("sh", "-c", "sleep 100 & wait", linux={"namespaces": [{"type": kind} for kind in ("mount", "ipc", "uts")]})
     runtime("run", "--detach", "--bundle", bundle, "conformance-kill")

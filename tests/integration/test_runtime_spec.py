@@ -196,6 +196,24 @@ def test_idmap_takes_mappings_of_its_own_as_crun_has_them(mapped: Runtime) -> No
         assert run(mapped, "stat -c %u:%g /mnt", linux=in_userns(), mounts=mounts) == f"{seen}\n"
 
 
+@pytest.mark.needs("idmap")
+def test_ids_of_a_source_that_another_mount_of_the_container_brought_are_mapped_in_a_user_namespace(mapped: Runtime) -> None:
+    """Nobody outside can open it, and nobody inside may map it: the init lends it to its creator."""
+    source, rootfs = f"{mapped.directory}/source", f"{mapped.directory}/rootfs"
+    os.makedirs(f"{source}/below")
+    bind = {"type": "bind", "options": ["rbind", "idmap"]}
+    mounts = mounts_and(
+        mapped, {**bind, "destination": "/first", "source": source, "options": ["bind"]},
+        {**bind, "destination": f"{rootfs}/second", "source": f"{rootfs}/first/below"},
+        {**bind, "destination": f"{rootfs}/third", "source": f"{rootfs}/second"})
+    hooks = {"createRuntime": [{"path": "/bin/true"}]}  # which the init waits for behind its mounts
+    script = "stat -c %u /first/below /second; touch /second/new"
+    assert run(mapped, script, linux=in_userns(), mounts=mounts[:-1], hooks=hooks) == "65534\n0\n"
+    assert os.stat(f"{source}/below/new").st_uid == 0
+    # A mount that is mapped already is not mapped again (mount_setattr(2)).
+    assert "uidMappings: map the ids of" in refuse(mapped, linux=in_userns(), mounts=mounts)
+
+
 def test_links_on_a_source_are_followed_again_in_a_user_namespace_too(mapped: Runtime) -> None:
     """nosymfollow is no attribute that a mount of another user namespace has for good, as ro and nosuid are."""
     source = f"{mapped.directory}/source"
@@ -206,6 +224,32 @@ def test_links_on_a_source_are_followed_again_in_a_user_namespace_too(mapped: Ru
         for options, wanted in ((["bind", "ro"], "found\n"), (["bind"], "no\n"), (["bind", "ro", "nosymfollow"], "no\n")):
             mounts = mounts_and(mapped, {"destination": "/mnt", "type": "bind", "source": source, "options": options})
             assert run(mapped, "cat /mnt/link 2>/dev/null || echo no", linux=in_userns(), mounts=mounts) == wanted, options
+    finally:
+        subprocess.run(["umount", source], check=True)
+
+
+def test_what_the_hosts_mount_has_is_not_taken_back_in_a_user_namespace(mapped: Runtime) -> None:
+    source = f"{mapped.directory}/source"
+    os.mkdir(source)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nosuid,nodev,noatime", "tmpfs", source], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro,nosuid,nodev,noatime", source], check=True)
+    bind = {"destination": "/mnt", "type": "bind", "source": source}
+    try:
+        for word, lost in (("rw", "ro"), ("dev", "nodev"), ("suid", "nosuid"), ("strictatime", "the access times"),
+                           ("nodiratime", "the access times")):
+            said = refuse(mapped, linux=in_userns(), mounts=mounts_and(mapped, {**bind, "options": ["bind", word]}))
+            assert f"change {lost} of its mount: operation not permitted" in said
+            run(mapped, "true", mounts=mounts_and(mapped, {**bind, "options": ["bind", word]}))  # without one the bundle's word counts
+        kept = mounts_and(mapped, {**bind, "options": ["bind", "noexec", "exec", "noexec", "noatime"]})
+        shown = run(mapped, "grep ' /mnt ' /proc/self/mountinfo", linux=in_userns(), mounts=kept).split()[5]
+        assert set(shown.split(",")) == {"ro", "nosuid", "nodev", "noexec", "noatime"}
+    finally:
+        subprocess.run(["umount", source], check=True)
+    # That a file system as a whole is read-only is nothing of its mount's.
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", source], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,rw", source], check=True)
+        run(mapped, "true", linux=in_userns(), mounts=mounts_and(mapped, {**bind, "options": ["bind", "rw"]}))
     finally:
         subprocess.run(["umount", source], check=True)
 

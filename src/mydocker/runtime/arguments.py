@@ -232,13 +232,15 @@ def _take(values: dict[str, Any], option: Option, text: str, where: str) -> None
 
 
 def format_help(verb: Verb | None) -> str:
-    """Return the help text: of a verb, or of the program."""
+    """Return the help text: of a verb, or of the program; in the sections of runc's."""
     if verb is None:
         verbs = "\n".join(f"  {entry.name:<12} {entry.help}" for entry in VERBS.values())
-        head = f"usage: {PROGRAM} [GLOBAL-OPTIONS] VERB [OPTIONS] ...\n\nAn OCI runtime, for callers of runc."
-        return f"{head}\n\nVerbs:\n{verbs}\n\nGlobal options:\n{_format_options(GLOBAL_OPTIONS)}"
-    head = f"usage: {PROGRAM} {verb.name} [OPTIONS] {verb.usage}".rstrip() + f"\n\n{verb.name}: {verb.help}"
-    return f"{head}\n\nOptions:\n{_format_options(verb.options)}" if verb.options else head
+        head = (f"NAME:\n  {PROGRAM} - an OCI runtime, for callers of runc\n\n"
+                f"USAGE:\n  {PROGRAM} [GLOBAL-OPTIONS] VERB [OPTIONS] ...")
+        return f"{head}\n\nVERBS:\n{verbs}\n\nGLOBAL OPTIONS:\n{_format_options(GLOBAL_OPTIONS)}"
+    head = (f"NAME:\n  {PROGRAM} {verb.name} - {verb.help}\n\n"
+            f"USAGE:\n  {PROGRAM} {verb.name} [OPTIONS] {verb.usage}").rstrip()
+    return f"{head}\n\nOPTIONS:\n{_format_options(verb.options)}" if verb.options else head
 
 
 def _format_options(options: Sequence[Option]) -> str:

@@ -54,6 +54,7 @@ def plan_attributes(process: Process, linux: Linux) -> Attributes:
     return Attributes(
         limits=b"".join(pack_limit(limit) for limit in process.get("rlimits", ())),
         scheduler=pack_scheduler(process["scheduler"]) if process.get("scheduler") else b"",
+        has_cpuset=bool(((linux.get("resources") or {}).get("cpu") or {}).get("cpus")),
         io_priority=parse_io_priority(process["ioPriority"]) if process.get("ioPriority") else 0,
         personality=None if personality is None else parse_personality(personality),
         memory_policy=None if policy is None else parse_memory_policy(policy),

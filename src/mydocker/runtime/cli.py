@@ -97,7 +97,8 @@ def _dispatch(top: Arguments, name: str, rest: Sequence[str]) -> int:
         return write_out(format_help(VERBS.get(rest[0]) if rest else None))
     verb = VERBS.get(name)
     if verb is None:
-        raise InvalidRequest(f"{name!r} is no verb of {PROGRAM}", hint=f"see {PROGRAM} --help")
+        # runc's words to begin with, for this and for `VERB --help`
+        raise InvalidRequest(f"No help topic for {name!r}: it is no verb of {PROGRAM}", hint=f"see {PROGRAM} --help")
     if top["rootless"] not in ("true", "false", "auto"):
         raise InvalidRequest(f"option --rootless is true, false or auto, not {top['rootless']!r}")
     if top["cgroup-manager"] not in ("", "cgroupfs", "systemd", "disabled"):

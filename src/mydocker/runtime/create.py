@@ -141,16 +141,18 @@ def plan_init(
         from .sysctls import check_sysctls  # cold
 
         check_sysctls(spec, namespaces)
+    maps_mounts = False
     operations = plan_rootfs(spec, describe_surroundings(namespaces, cgroup, bundle, root_path))
     if namespaces.all & sc.CLONE_NEWUSER or any(wants_mapping(mount) for mount in spec.get("mounts") or ()):
         from .sources import make_nodes, open_sources  # cold
 
         operations = make_nodes(open_sources(operations, spec, namespaces, closing), spec, closing)
+        maps_mounts = any(getattr(operation, "userns_fd", -1) >= 0 for operation in operations)
     if any("tmpcopyup" in (mount.get("options") or ()) for mount in spec.get("mounts") or ()):
         from . import copyup  # noqa: F401  # cold
     return InitOrder(
         spec=spec, root_path=root_path, root_mount=root_mount,
-        operations=tuple(operations),
+        operations=tuple(operations), maps_mounts=maps_mounts,
         new_namespaces=namespaces.new, own_namespaces=namespaces.all, has_helper=namespaces.needs_helper,
         has_outside_hooks=any(hooks.get(kind) for kind in _OUTSIDE_HOOKS),
         network_fd=network_fd if can_use_network(namespaces) else -1, lock_fds=lock_fds,
@@ -244,14 +246,23 @@ def map_ids(spec: Spec, pid: int, channel: _socket.socket) -> None:
 
 
 def serve_init(order: InitOrder, pid: int, channel: _socket.socket) -> None:
-    """Do what the init waits for: its network devices, and the hooks that run outside, once its mounts are made."""
+    """Do what the init waits for: its network devices, ids of its mounts, and the hooks outside, once these are made."""
     if devices := order.spec.get("linux", {}).get("netDevices"):
         from .netdevices import lend_devices  # cold
 
         with lend_devices(devices, channel):
-            run_outside_hooks(order, pid, channel)
+            serve_root(order, pid, channel)
     else:
-        run_outside_hooks(order, pid, channel)
+        serve_root(order, pid, channel)
+
+
+def serve_root(order: InitOrder, pid: int, channel: _socket.socket) -> None:
+    """Do what the init waits for while it makes the container's root."""
+    if order.maps_mounts:
+        from .sources import serve_mounts  # cold
+
+        serve_mounts(order.operations, channel)
+    run_outside_hooks(order, pid, channel)
 
 
 def run_outside_hooks(order: InitOrder, pid: int, channel: _socket.socket) -> None:

@@ -14,7 +14,7 @@ import errno
 import os
 
 from mydocker.base import files, log
-from mydocker.base.errors import NotFound, RuntimeFailed
+from mydocker.base.errors import Conflict, NotFound, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
@@ -64,6 +64,8 @@ class ExecOrder(Record):
     """What the agent of the filter's notifications is told of the container."""
     linux: Linux | None = None
     """The container's, for what of it is each process' own: personality and memory policy."""
+    is_cgroup_chosen: bool = False
+    """Whether the caller named the cgroup (`exec --cgroup`): then no other one does."""
 
 
 def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
@@ -91,7 +93,7 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
         cpus = os.sched_getaffinity(0) if order.process.get("execCPUAffinity") else None
         bind_to_cpus(order.process, "initial")
         try:
-            pid, pidfd = clone_beside_init(cgroup, order.init_pidfd)
+            pid, pidfd = clone_beside_init(cgroup, -1 if order.is_cgroup_chosen else order.init_pidfd)
             if pid == 0:
                 channel.close()
                 entered.close()
@@ -111,13 +113,19 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
 
 
 def clone_beside_init(cgroup: Cgroup, init_pidfd: int) -> tuple[int, int]:
-    """Clone a process into the container's cgroup, or where its init is when that takes none (Cgroup.around)."""
+    """Clone a process into the container's cgroup, or where its init is when that takes none (Cgroup.around).
+
+    With an `init_pidfd` of -1 it is that cgroup or Conflict.
+    """
     caller = os.getpid()
     try:
         return clone_into(cgroup, 0)
     except OSError as error:
         if error.errno != errno.EBUSY or os.getpid() != caller:
             raise
+        if init_pidfd < 0:
+            raise Conflict(f"exec: adding pid of the command to cgroups: {cgroup.path}: device or resource busy",
+                           hint="on cgroup v2 a group that hands controllers down takes no processes") from error
         return clone_into(cgroup.around(pid_of(init_pidfd)), 0)
 
 

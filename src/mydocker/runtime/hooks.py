@@ -13,6 +13,7 @@ Source: runtime-spec config.md "POSIX-platform Hooks", runtime.md "Lifecycle".
 """
 from __future__ import annotations
 
+import _signal as signal  # type: ignore[import-not-found]  # `signal` itself imports enum
 import os
 import select
 
@@ -122,7 +123,9 @@ def _wait(pid: int, timeout_s: float | None, what: str) -> int:
 
 
 def _describe_end(code: int) -> str:
-    return f"exit status {code}" if code > 0 else f"killed by signal {-code}"
+    if code > 0:
+        return f"exit status {code}"
+    return f"killed by signal {-code} ({(signal.strsignal(-code) or '').lower()})"
 
 
 def _end_of(fd: int) -> str:

@@ -71,6 +71,8 @@ class InitOrder(Record):
     own_namespaces: int
     has_helper: bool = False
     has_outside_hooks: bool = False
+    maps_mounts: bool = False
+    """Whether the creator maps ids of mounts that the init makes (sources.py)."""
     network_fd: int = -1
     lock_fds: tuple[int, ...] = ()
     stdio: tuple[int, int, int] | None = None
@@ -133,7 +135,7 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     apply_sysctls(spec)
     isolate_mounts(order)
     follows_host = spec.get("linux", {}).get("rootfsPropagation") in ("slave", "rslave")
-    root = Rootfs(mount_root(order.root_path, order.root_mount, follows_host=follows_host))
+    root = Rootfs(mount_root(order.root_path, order.root_mount, follows_host=follows_host), channel)
     root.pid_namespace_fd = order.pid_namespace_fd
     apply_operations(root, order.operations)
     run_create_hooks(order, root, channel)

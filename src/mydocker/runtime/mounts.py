@@ -12,6 +12,7 @@ from mydocker.base.errors import Denied, InvalidRequest, RuntimeFailed, Unsuppor
 from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
+from . import sync
 from .devices import FindNull, MakeDevices, check_null, plan_devices
 from .mountopts import FORGOTTEN, MountOptions, parse_mount_options
 from .rootfs import MAX_FSCONFIG_BYTES, Rootfs, attach, clone_fd, mount_classic, open_bind, open_filesystem, set_attributes
@@ -142,7 +143,7 @@ class BindMount(Record):
     inside: str = ""
     """The source as a path of the container's, which may lie on what was mounted before."""
     userns_fd: int = -1
-    """Whose mappings such a source gets: the creator cannot map what is not there yet."""
+    """Whose mappings such a source gets, from the creator: inside nobody has the rights, and outside it is not there."""
 
     def apply(self, root: Rootfs) -> None:
         """Bind it; attributes are set on the detached copy, so there is no moment without them."""
@@ -181,7 +182,7 @@ class BindMount(Record):
         finally:
             os.close(fd)
         if self.userns_fd >= 0:
-            map_mount(self, mount, self.userns_fd)
+            sync.ask(root.channel, sync.MOUNT, mount)
         return mount
 
 

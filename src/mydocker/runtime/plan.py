@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
 _LIMIT_BYTES = 24
-_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL, _ALL_CPUS, _OLD_KEYRING = 1, 2, 4, 8, 16, 32, 64, 128
+_NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL, _ALL_CPUS, _OLD_KEYRING, _CPUSET = (
+    1, 2, 4, 8, 16, 32, 64, 128, 256)
 #: The name of our own runtime as a program of its own.
 OWN_PROGRAM = "mydocker-runtime"
 #: An annotation of the spec that asks for a small process 1 before the command (`--init`); `true` is its only meaning.
@@ -46,6 +47,8 @@ class Attributes(Record):
 
     limits: bytes = b""
     scheduler: bytes = b""
+    has_cpuset: bool = False
+    """Whether the container is bound to some processors, which a scheduler may not go with."""
     io_priority: int = 0
     personality: int | None = None
     memory_policy: tuple[int, int] | None = None
@@ -105,6 +108,7 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
         | (0 if process.get("execCPUAffinity") else _ALL_CPUS)
         | (_TERMINAL if process.get("terminal") else 0)
         | (_OLD_KEYRING if last.keeps_keyring else 0)
+        | (_CPUSET if attributes.has_cpuset else 0)
     )
     middle = b"".join((attributes.limits, hooks, groups, last.filters))
     header = _HEADER.pack(

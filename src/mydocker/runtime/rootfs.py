@@ -18,6 +18,8 @@ from mydocker.linux import syscalls as sc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
+
     from mydocker.oci.runtime_spec import Mount
 
 #: Between lower directories in our own `lowerdir=` option: a byte that no path of the engine's holds.
@@ -37,13 +39,15 @@ class Rootfs:
     `fd` is an O_PATH directory in the container's own mount namespace; `null_fd` is the container's
     /dev/null once devices.py made or found it, else -1 (masks are taken from it, never looked up by path),
     `empty_fd` the mount that hides directories once there is one. `pid_namespace_fd` is the container's where this process
-    is not in it and its procfs must be made there (procfs.py), else -1.
+    is not in it and its procfs must be made there (procfs.py), else -1. `channel` leads to the creator, for what of a mount
+    only that one may do.
     """
 
-    __slots__ = ("empty_fd", "fd", "null_fd", "pid_namespace_fd")
+    __slots__ = ("channel", "empty_fd", "fd", "null_fd", "pid_namespace_fd")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, channel: _socket.socket) -> None:
         self.fd = fd
+        self.channel = channel
         self.null_fd = -1
         self.empty_fd = -1
         self.pid_namespace_fd = -1

@@ -10,6 +10,8 @@ the last stage in C on the same socket) and the creator (Python, then the monito
        | ------------- GO -----------> |
        | <--- DEVICES + descriptor --- |   only with linux.netDevices: my network namespace, to move them to
        | ------------- GO -----------> |
+       | <---- MOUNT + descriptor ---- |   only where ids of a mount of the container's own are mapped: this detached copy
+       | ------------- GO -----------> |
        | <----------- HOOKS ---------- |   only with hooks to run outside: the mounts are made
        | ------------- GO -----------> |
        | <---- CONSOLE + descriptor -- |   only with a terminal (it goes to the console socket, where there is one)
@@ -28,7 +30,7 @@ import os
 from mydocker.base.errors import KINDS, MydockerError, RuntimeFailed
 
 CONSOLE, READY, START, FAILED = b"C", b"R", b"S", b"F"
-MAPPING, CLONED, DEVICES, HOOKS, GO = b"U", b"P", b"D", b"H", b"G"
+MAPPING, CLONED, DEVICES, MOUNT, HOOKS, GO = b"U", b"P", b"D", b"M", b"H", b"G"
 _MAX_MESSAGE_BYTES = 8192
 #: The monitor keeps 4096 bytes of a report.
 MAX_TEXT_BYTES = 3800
@@ -92,9 +94,9 @@ def receive_message(sock: _socket.socket, expected: bytes) -> tuple[bytes, int]:
     return message[1:], fd
 
 
-def ask(sock: _socket.socket, message: bytes) -> None:
-    """Send a request of the init's and wait until the creator has served it."""
-    sock.send(message)
+def ask(sock: _socket.socket, message: bytes, fd: int = -1) -> None:
+    """Send a request of the init's, with a descriptor when `fd` is not negative, and wait until the creator has served it."""
+    send(sock, message, fd)
     receive(sock, GO)
 
 

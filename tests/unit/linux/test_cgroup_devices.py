@@ -78,6 +78,7 @@ def test_a_rule_that_makes_no_sense_is_refused(rule: object) -> None:
     ("c 1:3 rwm", "a *:* rwm", ["allow a"]),
     ("a *:* rwm", "a *:* rwm", ["allow a"]),  # exceptions may hide behind it
     ("c 136:* rwm, b *:* m", "b *:* m", ["deny c 136:* rwm"]),
+    ("a *:* rwm", "c 10:229 rw, b 8:0 r, c 1:3 r", ["deny a", "allow c 10:229 rw", "allow b 8:0 r", "allow c 1:3 r"]),  # its order
 ])
 def test_what_stays_allowed_is_not_touched_and_what_goes_goes_first(before: str, after: str, writes: list[str]) -> None:
     assert transition(before, after) == writes

@@ -95,6 +95,7 @@ def test_shares_become_the_weight_that_runc_makes_of_them(shares: int, weight: i
 
 @pytest.mark.parametrize(("limit", "swap", "expected"), [
     (100, 100, "0"), (100, 300, "200"), (100, -1, "max"), (-1, None, "max"), (-1, 50, "50"), (100, None, None), (None, -1, "max"),
+    (None, 0, "0"), (100, 0, None), (-1, 0, "max"),
 ])
 def test_v2_counts_swap_alone(limit: int | None, swap: int | None, expected: str | None) -> None:
     files = dict(pairs(v2.plan_writes(Resources(memory_limit=limit, memory_swap=swap))))

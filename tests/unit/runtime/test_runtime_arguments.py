@@ -58,5 +58,5 @@ def test_words_that_make_no_sense_are_refused(verb: str, words: list[str]) -> No
 def test_help_is_asked_for_without_an_id() -> None:
     for verb in VERBS.values():
         assert verb.name == "checkpoint" or verb.module == "checkpoint" or parse_verb(verb, ["--help"])["help"]
-        assert format_help(verb).startswith(f"usage: mydocker-runtime {verb.name}")
+        assert format_help(verb).startswith(f"NAME:\n  mydocker-runtime {verb.name} - ")
     assert all(verb.help in format_help(None) for verb in VERBS.values())

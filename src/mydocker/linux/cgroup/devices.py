@@ -187,6 +187,7 @@ def plan_transition(current: AllowList, target: AllowList) -> list[DeviceRule]:
     What both allow is not touched, so a process that uses it meanwhile sees no error; what is no
     longer allowed goes before anything is added. From "all but" one has to start anew, because the kernel
     does not say which exceptions there are: `deny a` first, and nothing too much is allowed at any moment.
+    What is added keeps the spec's order, which is then that of `devices.list` (config-linux.md: "in the listed order").
     """
     writes: list[DeviceRule] = []
     old: dict[Key, frozenset[str]] = dict(current.rules)
@@ -197,7 +198,7 @@ def plan_transition(current: AllowList, target: AllowList) -> list[DeviceRule]:
     kept.rules = old
     for key, access in kept.sorted_rules():
         writes += _rules(key, access - target.rules.get(key, frozenset()), target.allows_by_default)
-    for key, access in target.sorted_rules():
+    for key, access in target.rules.items():
         writes += _rules(key, access - old.get(key, frozenset()), not target.allows_by_default)
     return writes
 

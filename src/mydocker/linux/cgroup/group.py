@@ -123,7 +123,8 @@ class Cgroup:
         v2_directory = self.v2 + suffix if self.v2 and (not names or not self.v1) else self.v2
         missing = [directory for directory in (*chosen.values(), v2_directory) if directory and not os.path.isdir(directory)]
         if missing:
-            raise NotFound(f"open cgroup {missing[0]}: it is not there")
+            # runc's words, but for the pid.
+            raise NotFound(f"exec: adding pid of the command to cgroups: {missing[0]}: no such file or directory")
         return Cgroup(self.path + suffix, self.found, chosen, v2_directory)
 
     def around(self, pid: int) -> Cgroup:
@@ -231,6 +232,21 @@ class Cgroup:
         if "freezer" in self.v1 and self.v1["freezer"] != main:
             # Nothing dies in a frozen v1 group. Killed first and thawed then, nobody gets to run.
             write_freezer(self.v1["freezer"], frozen=False)
+
+    def take_back(self, pid: int) -> None:
+        """Move a process that somebody froze in another v1 group into this one, which is thawed: there it dies of its SIGKILL.
+
+        Others in that group stay as they are. Nothing without the freezer controller. Raises Denied, Unavailable.
+        """
+        freezer = self.v1.get("freezer")
+        if not freezer:
+            return
+        try:
+            write_text(f"{freezer}/cgroup.procs", str(pid))
+        except ProcessLookupError:
+            pass  # it has ended
+        except OSError as error:
+            raise to_error(f"move process {pid} into cgroup {freezer}", error) from error
 
     def freeze(self) -> None:
         """Stop every process in it until `thaw`. Raises Timeout (and thaws), Unsupported."""

@@ -101,7 +101,7 @@ def plan_properties(limits: Resources, *, is_v1: bool, version: int) -> list[Pro
     add("MemoryLimit" if is_v1 else "MemoryMax", limits.memory_limit or None)
     if not is_v1:
         add("MemoryLow", limits.memory_reservation or None)
-        swap = swap_max(limits.memory_limit or 0, limits.memory_swap or 0)
+        swap = swap_max(limits.memory_limit, limits.memory_swap)
         add("MemorySwapMax", None if swap is None else -1 if swap == "max" else int(swap))
     if is_v1:
         add("CPUShares", limits.cpu_shares or None)

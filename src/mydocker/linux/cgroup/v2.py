@@ -27,7 +27,7 @@ def plan_writes(resources: Resources, current_quota: str = "max") -> list[Write]
     `current_quota` is the first word of cpu.max now, which a new period alone must not lift.
     """
     writes = []
-    swap = swap_max(resources.memory_limit or 0, resources.memory_swap or 0)
+    swap = swap_max(resources.memory_limit, resources.memory_swap)
     for controller, file, value, field in (
         ("memory", "memory.swap.max", swap, "memory.swap"),
         ("memory", "memory.max", _limit(resources.memory_limit or None), "memory.limit"),
@@ -134,8 +134,14 @@ def convert_shares_to_weight(shares: int) -> int:
     return math.ceil(10 ** ((logarithm * logarithm + 125 * logarithm) / 612 - 7 / 34))
 
 
-def swap_max(limit: int, memory_and_swap: int) -> str | None:
-    """Return memory.swap.max, which counts swap alone; 0 is "not set" in both arguments."""
+def swap_max(limit: int | None, memory_and_swap: int | None) -> str | None:
+    """Return memory.swap.max, which counts swap alone.
+
+    0 is "not set", as for runc; but a sum of 0 and not a word on the memory can only mean no swap, as for crun.
+    """
+    if memory_and_swap == 0 and limit is None:
+        return "0"
+    limit, memory_and_swap = limit or 0, memory_and_swap or 0
     if memory_and_swap == -1 or (limit == -1 and memory_and_swap == 0):
         return "max"
     if memory_and_swap == 0:

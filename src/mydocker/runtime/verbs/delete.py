@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _SIGKILL = 9
 _KILL_TIMEOUT_S = 10.0
+#: After that much an init that was killed may be frozen where its container's cgroup is not.
+_KILL_USUALLY_S = 1.0
 
 
 def run(context: Context) -> int:
@@ -60,7 +62,10 @@ def end_init(state: ContainerState) -> None:
         group = open_cgroup(state)
         if group is not None:
             group.kill()  # it thaws, too
-        wait_pidfd(pidfd, _KILL_TIMEOUT_S)
+        if not wait_pidfd(pidfd, _KILL_USUALLY_S):
+            if group is not None:
+                group.take_back(state.pid)
+            wait_pidfd(pidfd, _KILL_TIMEOUT_S)
     finally:
         os.close(pidfd)
 

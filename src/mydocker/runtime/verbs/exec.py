@@ -51,6 +51,7 @@ def run(context: Context) -> int:
         console_fd=console_socket.fileno() if console_socket else -1, preserve_fds=listen + arguments["preserve-fds"],
         seccomp=prepare_filter(spec.get("linux", {}).get("seccomp"), context.root.seccomp_cache),
         container_id=state.id, bundle=state.bundle, annotations=spec.get("annotations", {}), linux=spec.get("linux"),
+        is_cgroup_chosen=bool(arguments["cgroup"]),
     ), find_cgroup(state, arguments["cgroup"]))
     with Undo() as undo:
         undo.callback(kill_and_reap, created.pid, created.pidfd)
