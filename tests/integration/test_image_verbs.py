@@ -79,6 +79,19 @@ def test_history_has_a_line_for_each_step_and_the_sizes_of_layers(scratch: str) 
     assert [bool(line.id) for line in lines] == [True, False, False]
 
 
+def test_times_are_told_in_docker_s_forms_and_the_machine_s_zone(scratch: str, mydocker: Mydocker) -> None:
+    with open(f"{scratch}/in.tar", "wb") as stream:
+        stream.write(docker_archive(ONE, tags=("z:1",), config=image_config(
+            ONE, created="2024-01-02T03:04:05.678Z", history=[{"created": "2024-01-02T03:04:05.678Z", "created_by": "x"}])))
+    mydocker("load", "-i", f"{scratch}/in.tar")
+    berlin = {"TZ": "CET-1"}
+    assert mydocker("images", "--format", "{{.CreatedAt}} {{.VirtualSize}} {{.Containers}}", "z").out == "2024-01-02 03:04:05 +0000 UTC 1B N/A\n"
+    assert mydocker("images", "--format", "{{.CreatedAt}}", "z", env=berlin).out == "2024-01-02 04:04:05 +0100 CET\n"
+    assert "CREATED AT" in mydocker("history", "-H=false", "z:1").out
+    assert mydocker("history", "--format", "{{.CreatedAt}}", "z:1").out == "2024-01-02T03:04:05Z\n"
+    assert mydocker("history", "--format", "{{.CreatedAt}}", "z:1", env=berlin).out == "2024-01-02T04:04:05+01:00\n"
+
+
 def test_inspect_of_an_image_has_docker_s_words(mydocker: Mydocker, busybox: str) -> None:
     found = json.loads(mydocker("image", "inspect", busybox).out)[0]
     assert found["RepoTags"] == ["busybox:latest"] and found["Os"] == "linux" and found["Id"].startswith("sha256:")

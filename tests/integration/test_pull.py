@@ -75,6 +75,23 @@ def test_digest_says_it_all(mydocker: Mydocker, registry: Registry, busybox_tar_
     assert "has no such thing" in mydocker("pull", wrong, code=125).one_error_line()
 
 
+def test_name_with_a_digest_has_a_row_only_where_the_repository_has_no_tag(
+    mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes
+) -> None:
+    name = f"{registry.host}/rows"
+    manifest = registry.put_image("rows", "1", busybox_tar_bytes)
+    mydocker("pull", "-q", f"{name}@{manifest}")
+    listed = ("images", "--digests", "--format", "{{.Repository}} {{.Tag}} {{.Digest}}")
+    before = set(mydocker(*listed).out.splitlines())
+    assert f"{name} <none> {manifest}" in before
+    mydocker("pull", "-q", f"{name}:1")
+    mydocker("tag", f"{name}:1", "elsewhere:1")
+    others = before - {f"{name} <none> {manifest}"}
+    assert set(mydocker(*listed).out.splitlines()) - others == {f"{name} 1 {manifest}", f"elsewhere 1 {manifest}"}
+    mydocker("rmi", f"{name}:1", "elsewhere:1")
+    assert set(mydocker(*listed).out.splitlines()) == before  # it was still there
+
+
 @pytest.mark.parametrize("compress", [zstandard.ZstdCompressor(3).compress, bytes], ids=["zstd", "uncompressed"])
 def test_layers_may_be_compressed_otherwise_or_not(
     mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes, compress: Callable[[bytes], bytes]

@@ -24,6 +24,20 @@ def since(created: str) -> str:
     return "N/A" if at is None or at < 0 else f"{_age(time.time() - at)} ago"
 
 
+def local_time(created: str, form: str) -> str:
+    """Return the time as strftime(3) has it, in the time zone of the machine; `N/A` as for `since`."""
+    at = moment(created)
+    return "N/A" if at is None or at < 0 else time.strftime(form, time.localtime(at))
+
+
+def local_rfc3339(created: str) -> str:
+    """Return the time to the second, as `docker history` has it."""
+    told = local_time(created, "%Y-%m-%dT%H:%M:%S%z")
+    if told.endswith("+0000"):
+        return f"{told[:-5]}Z"
+    return told if told == "N/A" else f"{told[:-2]}:{told[-2:]}"
+
+
 def _age(seconds: float) -> str:
     if seconds < 1:
         return "Less than a second"

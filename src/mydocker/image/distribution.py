@@ -1,7 +1,7 @@
 """Images to and from registries: names to servers, and the connections closed afterwards."""
 from __future__ import annotations
 
-from mydocker.base.errors import InvalidRequest
+from mydocker.base.errors import Denied, InvalidRequest
 from mydocker.oci import platform as platforms
 from mydocker.oci import reference as references
 from mydocker.registry import credentials, settings
@@ -67,6 +67,8 @@ def login(server: str, username: str, password: str, *, insecure: Sequence[str] 
         found = Server(machine.endpoints(domain, with_mirrors=False)[-1], domain, transport)
         found.sign_in(given)
         found.ask("GET", found.base(), lambda _: None, scope="", what=f"log in to {domain}")
+    except Denied as error:
+        raise Denied(error.message, hint="is it the right user name and password?") from error
     finally:
         transport.close()
     return credentials.store(domain, given)

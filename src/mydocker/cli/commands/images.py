@@ -16,6 +16,7 @@ _WITH_DIGESTS = {
 _HEADERS = {"ID": "IMAGE ID", "CreatedAt": "CREATED AT", "CreatedSince": "CREATED"}
 _SHORT_ID = 12
 _NONE = "<none>"
+_UNKNOWN = "N/A"
 
 
 def run(context: Context) -> int:
@@ -30,7 +31,7 @@ def run(context: Context) -> int:
         from ..image_filters import matches_reference
 
         images = [image for image in images if image.reference and matches_reference(image.reference, arguments.positionals[0])]
-    items = [describe(image, whole=arguments["no_trunc"]) for image in images]
+    items = [describe(image, whole=arguments["no_trunc"]) for image in _without_second_rows(images)]
     if arguments["quiet"]:
         for identity in dict.fromkeys(item["ID"] for item in items):  # an image with two names is still one
             context.output.line(identity)
@@ -41,11 +42,17 @@ def run(context: Context) -> int:
     return 0
 
 
+def _without_second_rows(images: list[ImageSummary]) -> list[ImageSummary]:
+    """Leave out names with a digest where the image has a tag in the same repository: docker gives them no row of their own."""
+    tagged = {(image.id, split_reference(image.reference)[0]) for image in images if "@" not in image.reference}
+    return [image for image in images if "@" not in image.reference or (image.id, split_reference(image.reference)[0]) not in tagged]
+
+
 def describe(image: ImageSummary, *, whole: bool) -> dict[str, Any]:
     """Return one image's columns, under Docker's field names where it has them."""
     from mydocker.base.units import format_size
 
-    from ..ages import since
+    from ..ages import local_time, since
 
     repository, tag = split_reference(image.reference)
     return {
@@ -55,8 +62,10 @@ def describe(image: ImageSummary, *, whole: bool) -> dict[str, Any]:
         "Reference": image.reference,
         "Digest": image.digest,
         "CreatedSince": since(image.created),
-        "CreatedAt": image.created[:19].replace("T", " "),
+        "CreatedAt": local_time(image.created, "%Y-%m-%d %H:%M:%S %z %Z"),
         "Size": format_size(image.size_bytes),
+        "VirtualSize": format_size(image.size_bytes),
+        "Containers": _UNKNOWN, "SharedSize": _UNKNOWN, "UniqueSize": _UNKNOWN,  # docker fills them in for `system df -v` only
         "Base": image.base,
         "Labels": ",".join(f"{key}={value}" for key, value in image.labels),
     }
