@@ -54,6 +54,17 @@ def test_image_of_every_common_instruction_runs(mydocker: Mydocker, busybox: str
     assert (inner["User"], inner["WorkingDir"], inner["Labels"]) == ("daemon", "/w", {"l": "1"})
 
 
+def test_image_for_another_platform_is_made_of_what_is_built_here(mydocker: Mydocker, busybox: str, context: Write) -> None:
+    place = context(
+        f"FROM --platform=$BUILDPLATFORM {busybox} AS made\nARG TARGETARCH\nARG TARGETPLATFORM\nRUN echo $TARGETPLATFORM $TARGETARCH > /for\n"
+        "FROM scratch\nCOPY --from=made /for /for\n")
+    mydocker("build", "-t", "other:1", "--platform", "linux/s390x", place)
+    made = config(mydocker, "other:1")
+    assert (made["os"], made["architecture"]) == ("linux", "s390x")
+    mydocker("build", "--platform", "linux/s390x", "-o", f"{place}/out", place)
+    assert Path(place, "out/for").read_text() == "linux/s390x s390x\n"
+
+
 def test_unchanged_step_costs_no_container_and_the_id_stays(mydocker: Mydocker, busybox: str, context: Write) -> None:
     place = context(f"FROM {busybox}\nCOPY f /f\nRUN date +%N > /time\nENV x=1\n", f="1")
     first = mydocker("build", "-t", "c", place)

@@ -1,9 +1,11 @@
 """Images on a real file system and real overlayfs: taken in, mounted, committed, removed."""
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
 import stat
 import struct
@@ -143,6 +145,28 @@ def test_import_reads_each_compression_and_stores_the_bytes_as_they_came(scratch
     assert read_verified(store.layout, layer["digest"]) == stored
     with open(f"{upper_of(store, 'rig:1')}/f", "rb") as file:
         assert file.read() == b"content" * 1000
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_import_and_load_unpack_what_no_layer_can_be_compressed_with(scratch: str, pack) -> None:
+    store = images(scratch)
+    plain = tar(member("f", b"content" * 100_000))
+    packed = pack(plain)
+    pieces = [packed[:3], packed[3:]]
+
+    class Pipe:
+        def read(self, _size: int) -> bytes:
+            return pieces.pop(0) if pieces else b""
+
+    store.import_tar(Pipe(), "rig:1")
+    assert store.inspect("rig:1")["manifest"]["layers"][0]["digest"] == digest(plain)
+    archive = docker_archive(plain, tags=("a:1",))
+    assert take(store, pack(archive[:5000]) + pack(archive[5000:])) == ["a:1"]  # two streams, one after the other
+    with open(f"{scratch}/file", "wb") as stream:
+        stream.write(pack(docker_archive(plain, tags=("b:1",))))
+    assert store.load(f"{scratch}/file")[0].references == ("b:1",)
+    with pytest.raises(Corrupt, match="cut short"):
+        store.import_tar(io.BytesIO(packed[:-20]), "rig:2")
 
 
 def test_import_from_a_pipe_that_gives_little_at_a_time(scratch: str) -> None:

@@ -184,6 +184,15 @@ def test_several_images_become_a_manifest_list(mydocker: Mydocker, registry: Reg
         assert json.loads(mydocker("inspect", "--type=image", name).out)[0]["Architecture"] == architecture
 
 
+def test_two_images_of_one_platform_are_refused_before_anything_goes_up(mydocker: Mydocker, registry: Registry) -> None:
+    for name in ("first", "second"):
+        mydocker("load", stdin=docker_archive(tar(member(name)), tags=(f"{name}:1",)))
+    mydocker("tag", "first:1", f"{registry.host}/twice:1")
+    before = len(registry.requests())
+    assert "two images for linux/" in mydocker("push", "--with", "second:1", f"{registry.host}/twice:1", code=125).one_error_line()
+    assert len(registry.requests()) == before
+
+
 def test_large_blob_goes_up_in_pieces(engine: Engine, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfer, "PIECE_BYTES", 100_000)
     data = random_bytes(1_000_000)

@@ -11,7 +11,6 @@ import stat
 
 from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.linux import beneath
-from mydocker.storage import inflate
 from mydocker.storage.layers import NewLayer
 
 from .dockerfile import MAX_BYTES
@@ -19,7 +18,7 @@ from .ignore import IgnoreRules, read_patterns
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from mydocker.base.paths import Layout
 
@@ -165,13 +164,11 @@ def open_stream(layout: Layout, read: Callable[[], bytes], shown: str) -> Contex
 def is_archive(head: bytes) -> bool:
     """Tell whether bytes begin a tar, or something compressed as tars are."""
     from mydocker.base.errors import Corrupt, Unsupported  # cold
-    from mydocker.storage import tarheader
+    from mydocker.storage import tarheader, whole
 
-    if head.startswith((b"BZh", b"\xfd7zXZ\0")):
+    if whole.is_compressed(head):
         return True
     try:
-        if inflate.detect(head):
-            return True
         tarheader.parse_header(head[:512].ljust(512, b"\0"))
     except (Corrupt, Unsupported):
         return False
@@ -180,53 +177,10 @@ def is_archive(head: bytes) -> bool:
 
 def unpack_into(root_fd: int, read: Callable[[], bytes], head: bytes) -> None:
     """Unpack a tar below a directory, in a thread of its own. Raises what storage/unpack raises."""
-    from mydocker.storage import ingest  # cold
+    from mydocker.storage import ingest, whole  # cold
     from mydocker.storage.tarstream import Limits
 
-    ingest.unpack_chunks(inflated(read, head), root_fd, Limits())
-
-
-def inflated(read: Callable[[], bytes], head: bytes) -> Iterator[bytes]:
-    """Yield the inflated bytes of a stream that begins with `head` (which `read` gives, too)."""
-    if head.startswith((b"BZh", b"\xfd7zXZ\0")):
-        yield from _inflate_rare(read, head)
-        return
-    kind = inflate.detect(head)
-    yield from inflate.inflate(kind, read) if kind else iter(read, b"")
-
-
-def _inflate_rare(read: Callable[[], bytes], head: bytes) -> Iterator[bytes]:
-    import bz2  # cold: docker unpacks these with ADD
-    import lzma
-
-    from mydocker.base.errors import Corrupt
-
-    given = taken = 0
-    new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor] = (
-        bz2.BZ2Decompressor if head.startswith(b"BZh") else lambda: lzma.LZMADecompressor(memlimit=1 << 30))
-    machine = new()
-    try:
-        while data := read():
-            taken += len(data)
-            while data:
-                piece = machine.decompress(data, max_length=_CHUNK) if not machine.eof else b""
-                data = machine.unused_data if machine.eof else b""
-                given += len(piece)
-                if given > inflate.BOMB_BYTES and given > inflate.MAX_RATIO * taken:
-                    raise Corrupt("inflate: this looks like a bomb")
-                if piece:
-                    yield piece
-                while not machine.eof and not machine.needs_input:
-                    piece = machine.decompress(b"", max_length=_CHUNK)
-                    given += len(piece)
-                    if given > inflate.BOMB_BYTES and given > inflate.MAX_RATIO * taken:
-                        raise Corrupt("inflate: this looks like a bomb")
-                    yield piece
-                if machine.eof:
-                    data = machine.unused_data.lstrip(b"\0")
-                    machine = new()
-    except (OSError, lzma.LZMAError, EOFError) as error:
-        raise Corrupt(f"inflate: {error}") from error
+    ingest.unpack_chunks(whole.inflated(read, head), root_fd, Limits())
 
 
 def _read_path(path: str) -> bytes:

@@ -86,7 +86,7 @@ class Job:
     def _run_stages(self) -> StageState:
         assert self.context is not None
         parsed = dockerfile.parse(self.context.read_dockerfile(self.options.dockerfile))
-        self.plan = stages.plan(parsed, self.build_args, self.options.target)
+        self.plan = stages.plan(parsed, self.build_args, self.options.target, self.options.platform)
         needed = self.plan.needed()
         try:
             if self._is_linear(needed):
@@ -159,7 +159,7 @@ class Job:
             if stage.base_stage >= 0:
                 state = self._states[stage.base_stage].fork()
             elif stage.base == "scratch":
-                state = StageState()
+                state = StageState(stage.platform or self.options.platform)
             else:
                 state = self.open_image(stage.base, stage.platform or self.options.platform).fork()
         except MydockerError as error:

@@ -58,22 +58,25 @@ class Plan(Record):
         return found
 
 
-def platform_args() -> dict[str, str]:
-    """Return the predefined arguments of platforms: this machine's, for what is built on is what is built for."""
-    architecture, variant = platforms.host_architecture(), platforms.host_variant()
-    whole = f"linux/{architecture}" + (f"/{variant}" if variant else "")
-    return {
-        f"{side}{key}": value for side in ("BUILD", "TARGET") for key, value in (
-            ("PLATFORM", whole), ("OS", "linux"), ("ARCH", architecture), ("VARIANT", variant))
-    }
+def platform_args(target: str = "") -> dict[str, str]:
+    """Return the predefined arguments of platforms: what is built on, this machine's, and what is built for (--platform)."""
+    found: dict[str, str] = {}
+    for side, platform in (("BUILD", platforms.host()), ("TARGET", platforms.parse(target) if target else platforms.host())):
+        if platform["architecture"] == "arm64" and platform.get("variant") == "v8":
+            del platform["variant"]  # the only one there is: docker leaves it out
+        found |= {
+            f"{side}PLATFORM": platforms.shown(platform), f"{side}OS": platform["os"], f"{side}ARCH": platform["architecture"],
+            f"{side}VARIANT": platform.get("variant", ""),
+        }
+    return found
 
 
-def plan(parsed: Dockerfile, build_args: Mapping[str, str], target: str = "") -> Plan:
-    """Cut a Dockerfile into stages and find the target. Raises InvalidRequest, Unsupported."""
+def plan(parsed: Dockerfile, build_args: Mapping[str, str], target: str = "", platform: str = "") -> Plan:
+    """Cut a Dockerfile into stages and find the target, to be built for a platform. Raises InvalidRequest, Unsupported."""
     for node in parsed.nodes:
         instructions.check(node)
     global_args: dict[str, str] = {}
-    variables = {**platform_args()}
+    variables = platform_args(platform)
     stages: list[Stage] = []
     body: list[Node] = []
     for node in parsed.nodes:

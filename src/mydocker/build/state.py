@@ -3,7 +3,7 @@ from __future__ import annotations
 
 from mydocker.base import jsontext
 from mydocker.base.record import Record
-from mydocker.oci import platform
+from mydocker.oci import platform as platforms
 from mydocker.oci.digest import digest_of
 
 TYPE_CHECKING = False
@@ -29,15 +29,13 @@ class Layer(Record):
 class StageState:
     """Changes as a stage is built; `fork` for the stage that stands on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, platform: str = "") -> None:
         self.layers: tuple[Layer, ...] = ()
         self.config: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
         self.author = ""
         self.created = ""
-        self.platform: dict[str, str] = {"architecture": platform.host_architecture(), "os": "linux"}
-        if platform.host_variant():
-            self.platform["variant"] = platform.host_variant()
+        self.platform: dict[str, str] = {**(platforms.parse(platform) if platform else platforms.host())}  # type: ignore[dict-item]
         self.args: dict[str, str] = {}
         self.has_command = False
 

@@ -146,8 +146,10 @@ class Taking:
 
     def _unpack(self, source: Source, root_fd: int, destination: str) -> bool:
         """Unpack a local archive, as ADD does with what is one; tells whether it was."""
-        from . import tree  # cold
-        from .context import inflated, is_archive, unpack_into
+        from mydocker.storage import whole  # cold
+
+        from . import tree
+        from .context import is_archive, unpack_into
 
         if source.is_directory or ("unpack" in dict(self._node.flags) and not instructions.is_set(self._node, "unpack")):
             return False
@@ -163,7 +165,7 @@ class Taking:
                 return os.read(fd, 256 << 10)
 
             # What is compressed may be anything: only a tar is unpacked, the rest is copied as it is.
-            first = next(inflated(read, head), b"")
+            first = next(whole.inflated(read, head), b"")
             if not is_archive(first[:512]) or first[:2] == b"\x1f\x8b":
                 return False
             os.lseek(fd, 0, os.SEEK_SET)

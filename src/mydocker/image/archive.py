@@ -13,7 +13,7 @@ import stat
 from mydocker.base.errors import Corrupt, InvalidRequest, NotFound
 from mydocker.base.record import Record
 from mydocker.oci.image_spec import MAX_DOCUMENT_BYTES
-from mydocker.storage import inflate, tarheader, tarstream
+from mydocker.storage import tarheader, tarstream, whole
 from mydocker.storage.blobs import NewBlob
 from mydocker.storage.ingest import read_file, read_stream
 from mydocker.storage.pipeline import FileSource
@@ -151,7 +151,7 @@ def _open_tar(layout: Layout, fd: int) -> Archive:
     try:
         status = os.fstat(fd)
         is_plain = stat.S_ISREG(status.st_mode) and os.lseek(fd, 0, os.SEEK_CUR) == 0
-        if is_plain and not inflate.detect(os.pread(fd, 8, 0)):
+        if is_plain and not whole.is_compressed(os.pread(fd, 8, 0)):
             archive_fd = os.dup(fd)
         else:
             archive_fd = _spool(layout, read_stream(fd))
@@ -180,8 +180,7 @@ def _spool(layout: Layout, read: Callable[[], bytes]) -> int:
         def pull() -> bytes:
             return pending.pop() if pending else read()
 
-        kind = inflate.detect(head)
-        for piece in inflate.inflate(kind, pull) if kind else iter(pull, b""):
+        for piece in whole.inflated(pull, head):
             blob.write(piece)
         return os.dup(blob.fd)
     finally:

@@ -1,7 +1,8 @@
 """`import`: a tar of a root file system becomes an image of one layer.
 
-The layer's blob is the tar as it came, compressed or not: compressing it would cost more than all
-the rest. A tar cannot say what an image is based on, and a label in it means nothing here.
+The layer's blob is the tar as it came, compressed (but for bzip2 and xz, which no layer can have) or
+not: compressing it would cost more than all the rest. A tar cannot say what an image is based on, and
+a label in it means nothing here.
 """
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from mydocker.base import clock
 from mydocker.base.errors import Corrupt, NotFound, Unavailable
 from mydocker.base.undo import Undo
 from mydocker.oci.media_types import MEDIA_MANIFEST
-from mydocker.storage import blobs
+from mydocker.storage import blobs, whole
 from mydocker.storage.ingest import CHUNK_BYTES, ingest, read_stream
 
 from . import config
@@ -36,7 +37,7 @@ def import_tar(
     change: Sequence[str] = (),
     platform: str = "",
 ) -> str:
-    """Import a tar (plain, gzip, zstd) from a path, an http URL, `-` (standard input) or a binary file.
+    """Import a tar (plain, gzip, zstd, bzip2, xz) from a path, an http URL, `-` (standard input) or a binary file.
 
     `reference` is canonical, or empty for none; `overrides` are words of the image config
     (`config.OVERRIDES`), `change` lines of a Dockerfile (image/changes.py). Returns
@@ -88,7 +89,7 @@ def _import(
 ) -> str:
     created = clock.format_rfc3339(clock.now_ns())
     with Staging(layout) as staging:
-        layer = ingest(layout, read)
+        layer = ingest(layout, whole.opened(read))
         staging.add_layer(layer.diff_id, layer)  # the chain id of the lowest layer is its diff id
         if not layer.size_bytes:
             raise Corrupt("import: the archive is empty")

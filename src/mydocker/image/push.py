@@ -85,6 +85,7 @@ def push(
     Raises Conflict (an image on `host`), NotFound, Corrupt, Denied, Unavailable.
     """
     images = [_stored(layout, descriptor) for descriptor in descriptors]
+    _refuse_equal_platforms(layout, images)
     jobs = {key: _Job(key) for image in images for key in image.keys}
     for image in images:
         for blob in (*image.manifest["layers"], image.manifest["config"]):
@@ -120,11 +121,24 @@ def _as_sent(layout: Layout, image: _Stored, jobs: Mapping[tuple[str, bool], _Jo
     layers = [jobs[layer["digest"], image.is_packed(layer)].sent for layer in image.manifest["layers"]]
     if layers != image.manifest["layers"]:
         data = config.encode({**image.manifest, "layers": layers})
+    return _Sent(data=data, media_type=image.descriptor["mediaType"], platform=_platform_of(layout, image))
+
+
+def _platform_of(layout: Layout, image: _Stored) -> Platform:
     document = blobs.load_document(layout, image.manifest["config"]["digest"])
     found: Platform = {"os": document.get("os", "linux"), "architecture": document.get("architecture", "")}
     if document.get("variant"):
         found["variant"] = document["variant"]
-    return _Sent(data=data, media_type=image.descriptor["mediaType"], platform=found)
+    return found
+
+
+def _refuse_equal_platforms(layout: Layout, images: Sequence[_Stored]) -> None:
+    """Raise Conflict for different images of one platform: a manifest list has one for each."""
+    known: dict[str, str] = {}
+    for image in images:
+        key, digest = platform.shown(_platform_of(layout, image)), image.manifest["config"]["digest"]
+        if known.setdefault(key, digest) != digest:
+            raise Conflict(f"push: two images for {key}", hint="a manifest list has one for each platform")
 
 
 def _note_digest(layout: Layout, reference: Reference, manifest_digest: str, digest: str) -> None:
@@ -141,8 +155,6 @@ def _manifest_list(images: Sequence[_Sent]) -> image_spec.Index:
     entries: dict[str, Descriptor] = {}
     for image in images:
         key, digest = platform.shown(image.platform), digest_of(image.data)
-        if key in entries and entries[key]["digest"] != digest:
-            raise Conflict(f"push: two images for {key}", hint="a manifest list has one for each platform")
         entries[key] = {"mediaType": image.media_type, "digest": digest, "size": len(image.data), "platform": image.platform}
     return {"schemaVersion": 2, "mediaType": media_types.MEDIA_INDEX, "manifests": list(entries.values())}
 

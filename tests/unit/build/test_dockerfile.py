@@ -97,6 +97,14 @@ def test_arguments_before_from_choose_the_base() -> None:
     assert plan.stages[1].platform.startswith("linux/")
 
 
+def test_platform_that_is_built_for_is_known_to_the_dockerfile() -> None:
+    plan = stages.plan(parse(b"FROM --platform=$BUILDPLATFORM a\nFROM scratch"), {}, platform="linux/arm/v7")
+    assert [plan.global_args[f"TARGET{key}"] for key in ("PLATFORM", "OS", "ARCH", "VARIANT")] == ["linux/arm/v7", "linux", "arm", "v7"]
+    assert plan.stages[0].platform == plan.global_args["BUILDPLATFORM"] != "linux/arm/v7"
+    plan = stages.plan(parse(b"FROM a"), {"TARGETARCH": "x"}, platform="arm64")
+    assert [plan.global_args[f"TARGET{key}"] for key in ("PLATFORM", "VARIANT")] == ["linux/arm64", ""]
+
+
 def test_healthcheck_is_as_the_image_config_has_it() -> None:
     node = parse(b"FROM a\nHEALTHCHECK --interval=1m --retries=2 CMD [\"x\"]").nodes[1]
     assert instructions.healthcheck_of(node) == {"Test": ["CMD", "x"], "Interval": 60_000_000_000, "Retries": 2}

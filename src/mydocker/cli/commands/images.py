@@ -44,8 +44,11 @@ def run(context: Context) -> int:
 
 def _without_second_rows(images: list[ImageSummary]) -> list[ImageSummary]:
     """Leave out names with a digest where the image has a tag in the same repository: docker gives them no row of their own."""
-    tagged = {(image.id, split_reference(image.reference)[0]) for image in images if "@" not in image.reference}
-    return [image for image in images if "@" not in image.reference or (image.id, split_reference(image.reference)[0]) not in tagged]
+    def place(image: ImageSummary) -> tuple[str, str]:
+        return image.id, split_reference(image.reference)[0]
+
+    tagged = {place(image) for image in images if "@" not in image.reference}
+    return [image for image in images if "@" not in image.reference or place(image) not in tagged]
 
 
 def describe(image: ImageSummary, *, whole: bool) -> dict[str, Any]:
