@@ -213,6 +213,54 @@ def test_no_verb_runs_a_program_of_the_containers(
                 assert b"s3cret-of-the-caller" not in stream.read(), f"{top}/{name}"
 
 
+@pytest.fixture
+def hostile_library() -> list[tuple[object, bytes]]:
+    """A file for each module of our interpreter's library, where that looks for it: whoever imports one tells the canary."""
+    directory = os.path.dirname(os.__file__)
+    told = b"open('/out/canary', 'a').write(__name__ + open('/proc/self/status').read())\n"
+    return [member(f"{directory[1:]}/{name}", told) for name in sorted(os.listdir(directory)) if name.endswith(".py")]
+
+
+@pytest.mark.parametrize("env", ["A=\ud800", "A=x\0y"])
+def test_words_that_no_program_takes_are_an_error_and_import_nothing_from_the_image(
+    mydocker: Mydocker, busybox_tar: str, hostile_library: list[tuple[object, bytes]], scratch: str, env: str
+) -> None:
+    """The report of an error inside once imported `traceback`: the image's, with every capability and no filter.
+
+    Defences: runtime/handover.py refuse_imports, plan.py encode.
+    """
+    image = load_image(mydocker, busybox_tar, *hostile_library, config={"Env": [env]})  # type: ignore[arg-type]
+    done = mydocker("run", "--rm", "--network", "none", "-v", f"{scratch}:/out", image, "true", code=125)
+    assert "process.env: " in done.one_error_line() and "cannot be passed to a program" in done.err
+    assert os.listdir(scratch) == []
+
+
+@pytest.mark.parametrize("way", ["run", "exec"])
+def test_a_bug_of_ours_inside_of_a_container_imports_nothing_from_it(
+    mydocker: Mydocker, busybox_tar: str, hostile_library: list[tuple[object, bytes]], scratch: str, way: str
+) -> None:
+    """Whatever goes wrong behind the entry: runtime/handover.py report_and_exit has all that it needs."""
+    image = load_image(mydocker, busybox_tar, *hostile_library)  # type: ignore[arg-type]
+    mydocker("run", "-d", "--name", "c", "--network", "none", "-v", f"{scratch}:/out", image, "sleep", "1000")
+    words = ["exec", "c"] if way == "exec" else ["run", "--rm", "--network", "none", "-v", f"{scratch}:/out", image]
+    bug = {"MYDOCKER_TRACE": "init entered root=raise,exec entered root=raise"}
+    done = mydocker(*words, "true", code=None, env=bug)
+    assert done.code and "internal error: AssertionError" in done.err and "Traceback" not in done.err
+    assert os.listdir(scratch) == []
+
+
+@pytest.mark.parametrize("way", ["run", "exec"])
+def test_a_home_with_nuls_is_taken_for_nothing_else(mydocker: Mydocker, busybox_tar: str, way: str) -> None:
+    """In the plan strings end with a NUL: what follows one in a HOME was taken for the AppArmor profile (`unconfined`)."""
+    image = load_image(mydocker, busybox_tar, member("etc/passwd", b"root:x:0:0:root:/\0\0unconfined:/bin/sh\n"))
+    if way == "run":
+        done = mydocker("run", "--rm", "--network", "none", image, "true", code=125)
+    else:
+        mydocker("run", "-d", "--name", "c", "--network", "none", "-e", "HOME=/", image, "sleep", "1000")
+        done = mydocker("exec", "-e", "HOME=", "c", "true", code=None)
+    assert done.code and "process.env: 'HOME=/" in done.one_error_line() and "apparmor" not in done.err
+
+
 def test_the_images_environment_reaches_the_command_only(mydocker: Mydocker, busybox_tar: str) -> None:
     """NVIDIA 2024-0132, 2025-23266. Defences: execve of the last stage with {} (runtime/init.py), engine/stage.py _ENVIRONMENT.
 

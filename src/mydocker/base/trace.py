@@ -2,7 +2,7 @@
 
 `point("created record")` does nothing unless the environment variable MYDOCKER_TRACE names that
 point: `MYDOCKER_TRACE='created record=kill'` ends the process there with SIGKILL, `=stop` stops it
-until SIGCONT, `=sleep:0.2` waits. It is read once, at import; only root can run the engine, and
+until SIGCONT, `=sleep:0.2` waits, `=raise` is a bug there. It is read once, at import; only root can run the engine, and
 the variable never enters a container. In a container's init only `sleep` has an effect: the kernel keeps
 the first process of a pid namespace from killing or stopping itself.
 """
@@ -13,6 +13,8 @@ import os
 _ACTIONS = dict(
     item.split("=", 1) for item in os.environ.get("MYDOCKER_TRACE", "").split(",") if "=" in item
 )
+if _ACTIONS:
+    import time  # cold; not at a point, which may be inside of a container
 
 
 def environment() -> dict[str, str]:
@@ -30,6 +32,6 @@ def point(name: str) -> None:
     elif action == "stop":
         os.kill(os.getpid(), 19)
     elif action.startswith("sleep:"):
-        import time  # cold
-
         time.sleep(float(action[6:]))
+    elif action == "raise":
+        raise AssertionError(name)

@@ -13,7 +13,7 @@ import _socket
 import errno
 import os
 
-from mydocker.base import files, log
+from mydocker.base import files, log, trace
 from mydocker.base.errors import Conflict, NotFound, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
@@ -29,6 +29,7 @@ from .handover import (
     hide_from_ptrace,
     is_null,
     open_terminal,
+    refuse_imports,
     report_and_exit,
     score_for_oom_killer,
     take_stdio,
@@ -152,7 +153,9 @@ def run_exec(order: ExecOrder, channel: _socket.socket, report: _socket.socket) 
         if not new_pid_namespace:
             os.setsid()  # otherwise the process in there does it
         listener_state = describe_listener(order)
+        refuse_imports()
         join_namespaces(order)
+        trace.point("exec entered root")
         bind_to_cpus(process, "final")
         os.umask(plan.DEFAULT_UMASK)
         root_fd = os.open("/", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,7 +1,7 @@
 """From Python to the last stage: the steps that a container's init and a process of exec have in common.
 
-Whoever it is for, they run in the process that is to become the command. Nothing may be imported from here on
-(see init.py).
+Whoever it is for, they run in the process that is to become the command. Nothing can be imported any more once
+`refuse_imports` was called (see init.py).
 
 Source: runtime-spec config.md "Process"; execve(2), fd "close-on-exec"; prctl(2) PR_SET_DUMPABLE.
 """
@@ -11,8 +11,8 @@ import _socket
 import errno
 import os
 import stat
+import sys
 
-from mydocker.base.errors import MydockerError
 from mydocker.linux import syscalls as sc
 
 from . import console, sync
@@ -27,6 +27,23 @@ if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import Process
 
     from .rootfs import Rootfs
+
+
+class _Refusal:
+    """The only finder of modules of a process that has `refuse_imports` behind it."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        raise ImportError(f"import {name} inside of a container")
+
+
+def refuse_imports() -> None:
+    """See that nothing is imported in this process any more: called just before it enters a root that is a container's.
+
+    The interpreter's directories would be looked up in there, and what an image has at these paths would run with every
+    right that this process still has, unfiltered. What is imported already can be imported again.
+    """
+    sys.meta_path[:] = [_Refusal]
 
 
 def hide_from_ptrace() -> None:
@@ -168,8 +185,4 @@ def report_and_exit(channel: _socket.socket, error: BaseException) -> NoReturn:
         sync.send(channel, sync.pack_failure(error))
     except OSError:
         pass  # the creator is gone, and the process ends in any case
-    if not isinstance(error, (MydockerError, OSError)):
-        import traceback  # cold: a bug of ours, on its way out
-
-        traceback.print_exception(error)
     os._exit(1)

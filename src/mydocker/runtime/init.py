@@ -23,6 +23,7 @@ from .handover import (
     find_credentials,
     hide_from_ptrace,
     open_terminal,
+    refuse_imports,
     report_and_exit,
     score_for_oom_killer,
     take_stdio,
@@ -145,7 +146,9 @@ def prepare_and_execute(order: InitOrder, channel: _socket.socket) -> NoReturn:
     set_stdio(root, process, order, credentials, channel)
     seal_root(root, spec)
     trace.point("init made root")
+    refuse_imports()
     enter_root(root, order)
+    trace.point("init entered root")
     propagate_root(spec, order.own_namespaces)
     if order.pid_namespace_fd >= 0:
         sc.setns(order.pid_namespace_fd, sc.CLONE_NEWPID)  # for children only: the last stage's clone

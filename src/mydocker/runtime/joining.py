@@ -19,7 +19,7 @@ from mydocker.linux.cgroup.group import Cgroup
 from . import procfs, sync  # noqa: F401  # what the init needs is here before it is cloned
 from .cloning import clone_into, kill_and_reap, receive_entered
 from .create import map_ids
-from .handover import hide_from_ptrace, report_and_exit
+from .handover import hide_from_ptrace, refuse_imports, report_and_exit
 from .init import InitOrder, ask_for_mapping, become_root, run_init
 from .namespaces import Joined, NamespacePlan
 
@@ -87,6 +87,8 @@ def run_helper(order: InitOrder, namespaces: NamespacePlan, channel: _socket.soc
     try:
         offsets_fd = open_time_offsets() if namespaces.time_offsets else -1
         hide_from_ptrace()
+        if any(joined.flag == sc.CLONE_NEWNS for joined in namespaces.joined):
+            refuse_imports()
         join_all(namespaces)
         new = namespaces.new & ~(sc.CLONE_NEWCGROUP | sc.CLONE_NEWTIME)
         if new & sc.CLONE_NEWUSER:

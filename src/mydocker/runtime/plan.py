@@ -11,6 +11,7 @@ import os
 import struct
 
 from mydocker.base import files
+from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
 from mydocker.linux import caps
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
 _LIMIT_BYTES = 24
+_MAX_TIMEOUT_MS = 0xFFFFFFFF
 _NO_NEW_PRIVS, _SECCOMP, _SCHEDULER, _PERSONALITY, _REAPER, _TERMINAL, _ALL_CPUS, _OLD_KEYRING, _CPUSET = (
     1, 2, 4, 8, 16, 32, 64, 128, 256)
 #: The name of our own runtime as a program of its own.
@@ -95,8 +97,8 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
     """Return the plan's bytes for a process of a runtime spec."""
     sets = process.get("capabilities", {})
     attributes = last.attributes
-    args = [os.fsencode(arg) for arg in process["args"]]
-    env = [os.fsencode(item) for item in process.get("env") or ()]
+    args = [encode(arg, "process.args") for arg in process["args"]]
+    env = [encode(item, "process.env") for item in process.get("env") or ()]
     groups = struct.pack(f"={len(credentials.groups)}I", *credentials.groups)
     hooks, hook_strings = pack_hooks(last.hooks, process.get("env") or ())
     flags = (
@@ -121,9 +123,26 @@ def pack_plan(process: Process, credentials: Credentials, last: LastStage) -> by
         caps.mask(sets.get("inheritable") or ()), caps.mask(sets.get("permitted") or ()), caps.mask(sets.get("ambient") or ()),
         attributes.scheduler,
     )
-    labels = (last.listener_state, process.get("apparmorProfile", ""), process.get("selinuxLabel", ""))
-    strings = b"\0".join((os.fsencode(process["cwd"]), *args, *env, *map(os.fsencode, labels), *hook_strings))
+    labels = (
+        encode(last.listener_state, "linux.seccomp"), encode(process.get("apparmorProfile", ""), "process.apparmorProfile"),
+        encode(process.get("selinuxLabel", ""), "process.selinuxLabel"))
+    strings = b"\0".join((encode(process["cwd"], "process.cwd"), *args, *env, *labels, *hook_strings))
     return b"".join((header, middle, strings, b"\0"))
+
+
+def encode(text: str, field: str) -> bytes:
+    """Return a string as the plan holds it. Raises InvalidRequest.
+
+    With a NUL in it each string behind would be taken for its neighbour: the rest of a HOME that an image's /etc/passwd
+    says, for the AppArmor profile.
+    """
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:
+        data = b"\0"  # half of a surrogate pair, which JSON can say
+    if b"\0" in data:
+        raise InvalidRequest(f"{field}: {text[:80]!r} cannot be passed to a program")
+    return data
 
 
 def pack_hooks(hooks: tuple[Hook, ...], process_env: Sequence[str]) -> tuple[bytes, list[bytes]]:
@@ -133,8 +152,8 @@ def pack_hooks(hooks: tuple[Hook, ...], process_env: Sequence[str]) -> tuple[byt
         args = hook.get("args") or [hook["path"]]
         listed = hook.get("env")
         env = process_env if listed is None else listed
-        heads.append(_HOOK.pack(len(args), len(env), (hook.get("timeout") or 0) * 1000, 0))
-        strings += [os.fsencode(text) for text in (hook["path"], *args, *env)]
+        heads.append(_HOOK.pack(len(args), len(env), min((hook.get("timeout") or 0) * 1000, _MAX_TIMEOUT_MS), 0))
+        strings += [encode(text, "hooks.startContainer") for text in (hook["path"], *args, *env)]
     return b"".join(heads), strings
 
 

@@ -51,8 +51,16 @@ def pack_failure(error: BaseException) -> bytes:
         if error.filename is not None:
             text += f": {os.fsdecode(error.filename)}"
     else:
-        kind, text = "RuntimeFailed", f"internal error: {type(error).__name__}: {error}"
+        kind, text = "RuntimeFailed", f"internal error: {type(error).__name__}: {error}{_place_of(error)}"
     return b"\0".join((FAILED + kind.encode(), b"%d" % number, os.fsencode(text)[:MAX_TEXT_BYTES]))
+
+
+def _place_of(error: BaseException) -> str:
+    """Return where a bug of ours showed: the line alone, as `traceback` must not be imported inside of a container."""
+    step = error.__traceback__
+    while step is not None and step.tb_next is not None:
+        step = step.tb_next
+    return f" ({os.path.basename(step.tb_frame.f_code.co_filename)}, line {step.tb_lineno})" if step is not None else ""
 
 
 def unpack_failure(message: bytes) -> MydockerError:
