@@ -215,6 +215,16 @@ def test_the_rules_of_a_bundle_are_listed_in_its_order(runtime: Runtime, path: s
     assert listed[:2] == ["c 10:229 rw", "b 8:0 r"] and "c 1:3 rwm" in listed
 
 
+@pytest.mark.needs("cgroup2", "busybox")
+def test_options_that_are_none_of_the_runtimes_are_the_kernels_to_judge(runtime: Runtime, path: str) -> None:
+    def mounts(*options: str) -> list[dict[str, object]]:
+        return [{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["ro", *options]}]
+
+    bundle = runtime.bundle("true", mounts=mounts("nonsense"), linux={"cgroupsPath": f"{path}/options"})
+    assert "mount on /sys/fs/cgroup: invalid argument" in runtime("run", "--bundle", bundle, "c", code=1).stderr
+    runtime("run", "--bundle", runtime.bundle("true", mounts=mounts("nsdelegate"), linux={"cgroupsPath": f"{path}/options"}), "c")
+
+
 @pytest.mark.needs("cgroup2", "memory", "busybox")
 def test_no_swap_is_a_limit_without_one_of_memory(runtime: Runtime, path: str) -> None:
     bundle = runtime.bundle("sleep", "100", linux={"cgroupsPath": f"{path}/swap", "resources": {"memory": {"swap": 0}}})

@@ -39,15 +39,17 @@ class Node(Record):
     number: int = 0
     uid: int = -1
     gid: int = -1
-    source_fd: int = -1
-    """A detached mount of the node, where the creator made it for a user namespace."""
+    made: str = ""
+    """Its name on `MakeDevices.place_fd`, where the creator made it for a user namespace."""
 
 
 class MakeDevices(Record):
-    """Make the nodes and links. `binds` is true where the host's nodes must serve (user namespaces)."""
+    """Make the nodes and links. `binds` is true where the host's nodes must serve (user namespaces), or those that the
+    creator made on `place_fd`, a detached mount."""
 
     nodes: tuple[Node, ...]
     binds: bool = False
+    place_fd: int = -1
     field: str = "linux.devices"
 
     def apply(self, root: Rootfs) -> None:
@@ -55,11 +57,12 @@ class MakeDevices(Record):
         previous = os.umask(0)  # each node's mode is said in full
         dev = root.ensure("/dev", directory=True)
         try:
+            made = self._open_made(dev) if self.place_fd >= 0 else {}
             for node in self.nodes:
                 if node.path.startswith("/dev/") and "/" not in node.path[5:]:
-                    self._make(root, dev, node.path[5:], node)
+                    self._make(dev, node.path[5:], node, made)
                 else:
-                    self._make_nested(root, node)
+                    self._make_nested(root, node, made)
             _make_links(dev)
             root.null_fd = os.open("null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
         finally:
@@ -67,17 +70,29 @@ class MakeDevices(Record):
             os.umask(previous)
         check_null(root.null_fd)
 
-    def _make_nested(self, root: Rootfs, node: Node) -> None:
+    def _open_made(self, dev: int) -> dict[str, int]:
+        """Return a detached copy of each node that the creator made, by its path.
+
+        Before Linux 6.15 only what is attached is copied (open_tree(2)): for as long as that takes it lies over /dev.
+        """
+        attach(os.dup(self.place_fd), os.dup(dev))
+        try:
+            flags = sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC
+            return {node.path: sc.open_tree(self.place_fd, node.made, flags) for node in self.nodes if node.made}
+        finally:
+            sc.umount2(f"/proc/self/fd/{self.place_fd}", sc.MNT_DETACH)
+
+    def _make_nested(self, root: Rootfs, node: Node, made: dict[str, int]) -> None:
         parent, _, name = node.path.rpartition("/")
         directory = root.ensure(parent or "/", directory=True)
         try:
-            self._make(root, directory, name, node)
+            self._make(directory, name, node, made)
         finally:
             os.close(directory)
 
-    def _make(self, root: Rootfs, directory: int, name: str, node: Node) -> None:
+    def _make(self, directory: int, name: str, node: Node, made: dict[str, int]) -> None:
         if self.binds and not stat.S_ISFIFO(node.mode):
-            bind_node(directory, name, node)
+            bind_node(directory, name, node, made.get(node.path, -1))
             return
         try:
             os.mknod(name, node.mode, node.number, dir_fd=directory)
@@ -116,9 +131,12 @@ def _link_ptmx(dev_fd: int) -> None:
     os.symlink("pts/ptmx", "ptmx", dir_fd=dev_fd)
 
 
-def bind_node(directory: int, name: str, node: Node) -> None:
-    """Show the node that the creator made, or else the host's of the same path. Raises RuntimeFailed for another one, or none."""
-    source = os.dup(node.source_fd) if node.source_fd >= 0 else _open_host_node(node)
+def bind_node(directory: int, name: str, node: Node, made_fd: int = -1) -> None:
+    """Show the node that the creator made, and close it, or else the host's of the same path.
+
+    Raises RuntimeFailed for another one, or none.
+    """
+    source = made_fd if made_fd >= 0 else _open_host_node(node)
     set_attributes(source, sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NOEXEC, 0)  # a device is neither
     try:
         os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=directory))

@@ -258,7 +258,7 @@ class MountCgroup(Record):
         _refuse_inside_proc(target, self.destination)
         v1 = [(name, directory) for name, directory in self.cgroups if name]
         if not v1:
-            attach(self._open_v2(), target)
+            attach(self._open_v2(self.options.data), target)
             return
         attach(open_filesystem("tmpfs", "tmpfs", ("mode=755",), self.options.set & ~sc.MOUNT_ATTR_RDONLY), target)
         for name, directory in v1:
@@ -285,9 +285,9 @@ class MountCgroup(Record):
         set_attributes(mount, self.options.set, 0)
         return mount
 
-    def _open_v2(self) -> int:
+    def _open_v2(self, data: tuple[str, ...] = ()) -> int:
         try:
-            return open_filesystem("cgroup2", "cgroup", (), self.options.set)
+            return open_filesystem("cgroup2", "cgroup", data, self.options.set)
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EBUSY):
                 raise

@@ -139,18 +139,18 @@ def make_nodes(operations: list[Operation], spec: Spec, closing: Undo) -> list[O
     listed = {node.path: node for node in (plan_node(item, "linux.devices") for item in linux.get("devices") or ())}
     if not listed or os.geteuid() != 0:
         return operations
-    place = open_filesystem("tmpfs", "devices", ("mode=700",), 0)
+    place = open_filesystem("tmpfs", "devices", ("mode=711",), 0)  # which the init, another user, must find names in
     closing.callback(os.close, place)
     result = list(operations)
     for index, operation in enumerate(operations):
         if isinstance(operation, MakeDevices) and operation.binds:
-            nodes = (_make_node(place, str(at), node, linux, closing) if node.path in listed else node
+            nodes = (_make_node(place, str(at), node, linux) if node.path in listed else node
                      for at, node in enumerate(operation.nodes))
-            result[index] = operation.replace(nodes=tuple(nodes))
+            result[index] = operation.replace(nodes=tuple(nodes), place_fd=place)
     return result
 
 
-def _make_node(place: int, name: str, node: Node, linux: Linux, closing: Undo) -> Node:
+def _make_node(place: int, name: str, node: Node, linux: Linux) -> Node:
     if stat.S_ISFIFO(node.mode):
         return node  # which everybody may make
     uid, gid = map_id(max(node.uid, 0), linux.get("uidMappings") or ()), map_id(max(node.gid, 0), linux.get("gidMappings") or ())
@@ -160,6 +160,4 @@ def _make_node(place: int, name: str, node: Node, linux: Linux, closing: Undo) -
         return node  # the creator is in a user namespace itself
     os.chmod(name, stat.S_IMODE(node.mode), dir_fd=place)  # whatever the umask
     os.chown(name, -1 if uid is None else uid, -1 if gid is None else gid, dir_fd=place)
-    fd = sc.open_tree(place, name, sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC)
-    closing.callback(os.close, fd)
-    return node.replace(source_fd=fd)
+    return node.replace(made=name)
