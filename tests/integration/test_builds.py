@@ -329,6 +329,18 @@ def test_output_as_files(mydocker: Mydocker, context: Write, scratch: str) -> No
     assert mydocker("images", "-q").out.count("\n") == 1
 
 
+def test_output_without_a_place_is_the_archive_alone_and_docker_s_is_the_store(mydocker: Mydocker, context: Write, scratch: str) -> None:
+    place = context("FROM scratch\nCOPY f /f\n", f="1")
+    done = mydocker("build", "-t", "a:1", "-o", "type=oci", place)
+    assert len(done.raw_out) % 512 == 0
+    with tarfile.open(fileobj=io.BytesIO(done.raw_out)) as archive:
+        assert "index.json" in archive.getnames()
+    done = mydocker("build", "-o", "type=docker,name=b:1", place)
+    assert done.out.startswith("sha256:") and mydocker("images", "-q", "b:1", "--no-trunc").out == done.out
+    with mydocker.terminal("build", "-o", "-", place) as terminal:
+        terminal.expect("standard output is a terminal")
+
+
 def test_squash_leaves_one_layer_on_the_base(mydocker: Mydocker, busybox: str, context: Write) -> None:
     mydocker("build", "--squash", "-t", "s", context(
         f"FROM {busybox}\nRUN mkdir /d && touch /d/a /d/b\nRUN rm /d/a /etc/group && rm -r /var && mkdir /var && touch /var/new\n"))

@@ -96,6 +96,11 @@ class Builds:
                 self._push(name, wanted.insecure, progress or _Silence())
         return built
 
+    @staticmethod
+    def is_on_stdout(output: str) -> bool:
+        """Tell whether what --output asks for goes to standard output. Raises InvalidRequest."""
+        return _judge_output(output).destination == "-"
+
     def _push(self, name: str, insecure: bool, progress: Progress) -> None:
         """Push what was built, as one more step."""
         reference = references.parse(name)
@@ -308,6 +313,8 @@ def _judge_output(value: str) -> _Output:
     kind = keys.get("type", "local")
     if kind not in _OUTPUTS:
         raise InvalidRequest(f"output {value!r}: type {kind!r} is unknown", hint=f"there are {', '.join(_OUTPUTS)}")
+    if kind == "docker" and not keys.get("dest"):
+        return _Output(names=(keys["name"],) if keys.get("name") else ())  # to docker's own store, as `--load`: it is there
     if kind in ("image", "registry"):
         return _Output(
             names=(keys["name"],) if keys.get("name") else (),

@@ -373,7 +373,8 @@ class FakeImages:
                          created=_ago(3 * 3600), size_bytes=1_234_567),
             ImageSummary(reference="busybox:latest", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", digest="sha256:2", created="",
                          size_bytes=0),
-            ImageSummary(reference="", id="sha256:" + "cd" * 32, manifest_digest="sha256:2", digest="sha256:2", created="", size_bytes=0),
+            ImageSummary(reference="", id="sha256:" + "ef" * 32, manifest_digest="sha256:3", digest="sha256:3", created="", size_bytes=0),
+            ImageSummary(reference="", id="sha256:" + "cd" * 32, manifest_digest="sha256:4", digest="sha256:4", created="", size_bytes=0),
         ]
 
     def load(self, source: str, *, platform: str) -> list[Any]:
@@ -399,9 +400,9 @@ def test_images_are_listed_with_repository_and_tag(mydocker: Any, engine: Any) -
         "REPOSITORY     TAG      IMAGE ID       CREATED       SIZE\n"
         "reg:5000/a/b   v1       abababababab   3 hours ago   1.23MB\n"
         "busybox        latest   cdcdcdcdcdcd   N/A           0B\n"
-        "<none>         <none>   cdcdcdcdcdcd   N/A           0B\n")
+        "<none>         <none>   efefefefefef   N/A           0B\n")  # and no row for a second manifest of busybox
     assert mydocker("images", "--digests", "--format", "{{.Digest}} {{.ID}}", "busy*")[1] == "sha256:2 cdcdcdcdcdcd\n"
-    assert mydocker("image", "ls", "-q")[1] == "abababababab\ncdcdcdcdcdcd\n"
+    assert mydocker("image", "ls", "-q")[1] == "abababababab\ncdcdcdcdcdcd\nefefefefefef\n"
     assert mydocker("images", "--format", "{{.Repository}}:{{.Tag}}", "busybox")[1] == "busybox:latest\n"
     assert mydocker("images", "-q", "--no-trunc", "busybox:latest")[1] == f"sha256:{'cd' * 32}\n"
     assert split_reference("reg:5000/a") == ("reg:5000/a", "<none>")

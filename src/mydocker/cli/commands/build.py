@@ -26,6 +26,9 @@ def run(context: Context) -> int:
         if options.get("output"):
             raise InvalidRequest("build: --push and --output say both where the image goes", hint="--output type=registry pushes")
         options["output"] = "type=registry"
+    is_on_stdout = bool(options.get("output")) and context.engine.builds.is_on_stdout(options["output"])
+    if is_on_stdout and os.isatty(context.output.fd):
+        raise InvalidRequest("build: standard output is a terminal", hint="write to a file: --output type=...,dest=FILE")
     kind = "quiet" if arguments["quiet"] else arguments["progress"]
     with choose_progress(context.output, kind) as progress:
         try:
@@ -37,7 +40,7 @@ def run(context: Context) -> int:
     if built.image_id:
         if arguments["iidfile"]:
             _write_id(arguments["iidfile"], built.image_id)
-        if not str(arguments["output"] or "").endswith("-"):
+        if not is_on_stdout:
             context.output.line(built.image_id)
     return 0
 

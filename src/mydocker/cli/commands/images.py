@@ -43,12 +43,19 @@ def run(context: Context) -> int:
 
 
 def _without_second_rows(images: list[ImageSummary]) -> list[ImageSummary]:
-    """Leave out names with a digest where the image has a tag in the same repository: docker gives them no row of their own."""
+    """Leave out what docker gives no row of its own.
+
+    Names with a digest where the image has a tag in the same repository; a second manifest without a name (of packed layers, of
+    an index) where the image has one.
+    """
     def place(image: ImageSummary) -> tuple[str, str]:
         return image.id, split_reference(image.reference)[0]
 
     tagged = {place(image) for image in images if "@" not in image.reference}
-    return [image for image in images if "@" not in image.reference or place(image) not in tagged]
+    named = {image.id for image in images if image.reference}
+    return [
+        image for image in images
+        if (image.id not in named if not image.reference else "@" not in image.reference or place(image) not in tagged)]
 
 
 def describe(image: ImageSummary, *, whole: bool) -> dict[str, Any]:
