@@ -251,6 +251,28 @@ def test_registry_with_tls_and_password_takes_who_logged_in(
     assert "denies access" in mydocker("pull", "--insecure-registry", secured.host, name, code=125).one_error_line()
 
 
+def test_login_at_a_terminal_asks_once_and_uses_what_is_kept_afterwards(mydocker: Mydocker, secured: Registry, home: str) -> None:
+    assert secured.tls is not None
+    with secured.tls.trusted_for(secured.host):
+        with mydocker.terminal("login", secured.host) as terminal:
+            terminal.expect("Username: ")
+            terminal.type(f"{USER}\n")
+            terminal.expect("Password: ")
+            terminal.type("\x04")
+            terminal.expect("the password is empty")
+        with mydocker.terminal("login", secured.host) as terminal:
+            terminal.expect("Username: ")
+            terminal.type(f"{USER}\n")
+            terminal.expect("Password: ")
+            terminal.type(f"{PASSWORD}\n")
+            terminal.expect("Login Succeeded")
+            assert PASSWORD not in terminal.text
+        assert mydocker("login", secured.host).out == "Authenticating with existing credentials...\nLogin Succeeded\n"
+        with open(f"{home}/config.json", "w") as file:
+            json.dump({"auths": {secured.host: {"auth": base64.b64encode(b"user:old").decode()}}}, file)
+        assert "username needed" in mydocker("login", secured.host, code=125).one_error_line()
+
+
 HELPER = """#!/bin/sh
 # docker-credential-test: keeps one secret in a file.
 case $1 in

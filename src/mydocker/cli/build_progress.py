@@ -148,7 +148,7 @@ class TerminalProgress(BuildProgress):
 
 def _cut(text: str) -> str:
     try:
-        width = os.get_terminal_size(2).columns
+        width = os.get_terminal_size(2).columns or 80  # a terminal that was given no size
     except OSError:
         width = 100
     return _shown(text)[:max(width - 8, 20)]

@@ -114,6 +114,12 @@ class Engine:
 
         return distribution.login(server, username, password, insecure=insecure)
 
+    def login_again(self, server: str, *, insecure: Sequence[str] = ()) -> bool:
+        """Tell whether a registry takes the credentials that are kept for it. Raises Unavailable."""
+        from mydocker.image import distribution  # cold
+
+        return distribution.login_again(server, insecure=insecure)
+
     def logout(self, server: str) -> bool:
         """Forget the credentials for a registry; tells whether there were any."""
         from mydocker.image import distribution  # cold

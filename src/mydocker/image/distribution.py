@@ -61,6 +61,24 @@ def login(server: str, username: str, password: str, *, insecure: Sequence[str] 
         raise InvalidRequest(f"login: {username!r} is no user name")
     domain = judged_server(server)
     given = credentials.Credentials(username, password)
+    _try_credentials(domain, given, insecure)
+    return credentials.store(domain, given)
+
+
+def login_again(server: str, *, insecure: Sequence[str] = ()) -> bool:
+    """Try the credentials that are kept for a registry; tells whether there are some, and they are good. Raises Unavailable."""
+    domain = judged_server(server)
+    kept = credentials.find(domain)
+    if kept is None:
+        return False
+    try:
+        _try_credentials(domain, kept, insecure)
+    except Denied:
+        return False
+    return True
+
+
+def _try_credentials(domain: str, given: credentials.Credentials, insecure: Sequence[str]) -> None:
     machine = settings.load(insecure)
     transport = Transport(machine)
     try:
@@ -71,7 +89,6 @@ def login(server: str, username: str, password: str, *, insecure: Sequence[str] 
         raise Denied(error.message, hint="is it the right user name and password?") from error
     finally:
         transport.close()
-    return credentials.store(domain, given)
 
 
 def logout(server: str) -> bool:

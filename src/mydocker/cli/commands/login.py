@@ -22,6 +22,10 @@ def run(context: Context) -> int:
         raise InvalidRequest("login: --password-stdin needs --username", hint="mydocker login -u NAME --password-stdin")
     if arguments["password"] is not None:
         output.write_error_bytes(b"WARNING: --password shows the password to others on this machine: use --password-stdin\n")
+    insecure = arguments["insecure_registry"] or ()
+    if not arguments["username"] and arguments["password"] is None and context.engine.login_again(server, insecure=insecure):
+        output.line("Authenticating with existing credentials...\nLogin Succeeded")
+        return 0
     username = arguments["username"] or _ask("Username: ", is_secret=False)
     if arguments["password_stdin"]:
         password = _read_password()
@@ -31,7 +35,7 @@ def run(context: Context) -> int:
         password = _ask("Password: ", is_secret=True)
     if not password:
         raise InvalidRequest("login: the password is empty")
-    place = context.engine.login(server, username, password, insecure=arguments["insecure_registry"] or ())
+    place = context.engine.login(server, username, password, insecure=insecure)
     if place.startswith("/"):
         output.write_error_bytes(
             f"WARNING: the password is kept unencrypted in {place}; a credential helper keeps it better\n".encode())
@@ -57,6 +61,10 @@ def _ask(prompt: str, *, is_secret: bool) -> str:
     if is_secret:
         import getpass  # cold
 
-        return getpass.getpass(prompt)
+        try:
+            return getpass.getpass(prompt)
+        except EOFError:  # Ctrl-D
+            os.write(2, b"\n")
+            return ""
     os.write(2, prompt.encode())
     return os.read(0, 1 << 12).decode("utf-8", "surrogateescape").strip()
