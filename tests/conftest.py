@@ -25,7 +25,7 @@ from mydocker.runtime.idmap import open_mapped_userns
 
 # What they assert is shown like what tests assert.
 pytest.register_assert_rewrite(
-    "attack_rig", "cgroup_rig", "fault_rig", "fixtures", "harness", "image_rig", "network_rig", "registry_rig", "runtime_rig", "seccomp_rig")
+    "attack_rig", "cgroup_rig", "fault_rig", "fixtures", "harness", "image_rig", "network_rig", "registry_rig", "runtime_rig", "seccomp_rig", "volume_rig")
 
 #: Where tests keep state: a real file system, because overlayfs takes no upper directory on some others.
 SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")

@@ -108,10 +108,10 @@ def test_the_page_of_paths_lists_what_the_layout_joins() -> None:
     joined = {getattr(layout, name) for name, value in vars(Layout).items() if isinstance(value, property)}
     joined |= {
         layout.layer("sha256:<chain id>"), layout.container("<id>"), layout.name("<name>"), layout.run_link("<name>"),
-        layout.network("<name>"),
+        layout.network("<name>"), layout.volume("<name>"),
     }
     methods = {name for name, value in vars(Layout).items() if callable(value) and not name.startswith("_")}
-    assert methods == {"ensure", "layer", "container", "name", "network", "run_link"}, "a new method: join a sample of it above"
+    assert methods == {"ensure", "layer", "container", "name", "network", "run_link", "volume"}, "a new method: join a sample of it above"
     listed = {path.replace("/ROOT", "<root>").replace("/RUN", "<run>") for path in joined}
     assert {path for path in listed if f"`{path}" not in page} == set()
 

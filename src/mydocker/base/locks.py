@@ -11,8 +11,9 @@ Order, outermost first; a process that holds a later one never waits for an earl
                    exclusive (never waiting) by whoever removes it
 
     4. networks    network/, exclusive: choosing a subnet, writing firewall rules and published ports (network/firewall.py)
+    5. volume      volume/<name>, exclusive: making, filling and removing one volume (storage/volumes.py)
 
-Nobody waits for a monitor while holding a lock, and two containers share no lock.
+Nobody waits for a monitor while holding a lock, and two containers share no lock but those of networks and volumes that both use.
 """
 from __future__ import annotations
 

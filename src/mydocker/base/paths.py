@@ -8,7 +8,8 @@
       container/<id>/                  one container, see `Layout.container`
       creating/<id>                    an empty file while container/<id> is being made or removed: the crash journal
       name/<name> -> ../container/<id>
-      volume/<name>/  network/<name>.json
+      volume/<name>/                   a volume, see storage/volumes.py
+      network/<name>.json
       seccomp/<key>                    a compiled filter, see runtime/seccomp.py; a cache: may be removed at any time
       build/<key>.json                 the build cache, see build/cache.py
       trash/<unique>                   renamed here first, then deleted; any command may finish that
@@ -91,8 +92,12 @@ class Layout:
 
     @property
     def volumes(self) -> str:
-        """The directory of named volumes."""
+        """The directory of volumes, one entry a name."""
         return f"{self.root}/volume"
+
+    def volume(self, name: str) -> str:
+        """The directory of one volume. Its files are in `_data/`, see storage/volumes.py."""
+        return f"{self.root}/volume/{name}"
 
     @property
     def networks(self) -> str:

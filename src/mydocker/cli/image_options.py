@@ -54,6 +54,7 @@ IMAGE_OPTIONS = (
     Option("image-prune system-prune", "filter", "", "list", "Only what matches: until=, label= or label!=",
            value="KEY=VALUE"),
     Option("image-prune system-prune", "force", "f", "bool", "Accepted for docker's sake: nothing is asked"),
+    Option("system-prune", "volumes", "", "bool", "Anonymous volumes that no container has, too"),
     Option("system-df", "verbose", "v", "bool", "Each image and each container"),
     Option("system-df", "format", "", "str", "Output as table, json, or a Go template such as '{{.Type}}'",
            value="FORMAT", default="table"),

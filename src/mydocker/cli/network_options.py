@@ -1,9 +1,10 @@
-"""The options of `network ...`: rows as in options.py, read by these verbs only."""
+"""The options of `network ...`, and with them those of `volume ...`: rows as in options.py, read by these verbs only."""
 from __future__ import annotations
 
 from .options import Option
+from .volume_options import VOLUME_OPTIONS
 
-NETWORK_OPTIONS = (
+GROUP_OPTIONS = (
     Option("network-create", "driver", "d", "str", "Driver: bridge, macvlan or ipvlan", value="DRIVER", lands="driver",
            default="bridge"),
     Option("network-create", "subnet", "", "list", "Subnet, one of IPv4 and one of IPv6 (default: a free one)",
@@ -41,4 +42,5 @@ NETWORK_OPTIONS = (
     Option("network-connect", "mac-address", "", "str", "Hardware address of the device", value="MAC", lands="mac"),
     Option("network-connect", "alias", "", "list", "One more name of the container there", value="NAME", lands="alias"),
     Option("network-disconnect", "force", "f", "bool", "Also from a network that is not there any more"),
+    *VOLUME_OPTIONS,
 )

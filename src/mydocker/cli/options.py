@@ -89,7 +89,7 @@ VERBS = (
     Verb("port", "CONTAINER [PORT[/PROTOCOL]]", "Show where the ports of a container are published", 1, 2),
     Verb("commit", "CONTAINER [IMAGE[:TAG]]", "Make an image of a container as it is now", 1, 2),
     Verb("export", "CONTAINER", "Write a container's file system as a tar", 1, 1),
-    Verb("inspect", "NAME...", "Show everything known about containers or images, as JSON", 1, -1),
+    Verb("inspect", "NAME...", "Show everything known about containers, images or volumes, as JSON", 1, -1),
     Verb("images", "[IMAGE]", "List images", 0, 1),
     Verb("history", "IMAGE", "Show how an image was made", 1, 1),
     Verb("rmi", "IMAGE...", "Remove images", 1, -1),
@@ -116,6 +116,13 @@ VERBS = (
         ("prune", "", "Remove the networks that no container uses", 0, 0),
         ("connect", "NETWORK CONTAINER", "Put a container on one more network", 2, 2),
         ("disconnect", "NETWORK CONTAINER", "Take a container off a network", 2, 2),
+    )),
+    *(Verb(f"volume-{word}", usage, help, least, most, module="volumes") for word, usage, help, least, most in (
+        ("create", "[VOLUME]", "Make a volume", 0, 1),
+        ("ls", "", "List volumes", 0, 0),
+        ("inspect", "VOLUME...", "Show everything known about volumes, as JSON", 1, -1),
+        ("rm", "VOLUME...", "Remove volumes that no container has", 1, -1),
+        ("prune", "", "Remove the anonymous volumes that no container has", 0, 0),
     )),
     Verb("version", "", "Show the version", 0, 0),
     Verb("info", "", "Show what this machine offers to containers", 0, 0),
@@ -150,7 +157,7 @@ OPTIONS = (
     Option(_RC, "cpuset-mems", "", "str", "The memory nodes the container may use", value="LIST", lands="cpuset_mems"),
     Option(_RC, "pids-limit", "", "str", "How many processes and threads may exist at once; -1 for no limit",
            value="N", lands="pids_limit"),
-    Option(_RC, "volume", "v", "list", "Show a directory of the host inside: HOST:CONTAINER[:ro]",
+    Option(_RC, "volume", "v", "list", "Show a directory of the host, or a volume, inside: [HOST|NAME:]CONTAINER[:ro]",
            value="SPEC", lands="volume"),
     Option(_RC, "env", "e", "list", "Set an environment variable: NAME=VALUE, or NAME to pass ours on",
            value="VAR", lands="env"),
@@ -224,10 +231,11 @@ OPTIONS = (
            value="SIGNAL", lands="signal"),
     Option("kill", "signal", "s", "str", "Signal to send", value="SIGNAL", lands="signal", default="KILL"),
     Option("rm", "force", "f", "bool", "Stop running containers first; no error for what does not exist"),
+    Option("rm", "volumes", "v", "bool", "Remove the anonymous volumes that only this container has, too"),
 
     Option("inspect", "format", "f", "str", "Output as json or a Go template such as '{{.Status}}'",
            value="FORMAT", default="json"),
-    Option("inspect", "type", "", "str", "Look only among these: container or image", value="TYPE", default=""),
+    Option("inspect", "type", "", "str", "Look only among these: container, image or volume", value="TYPE", default=""),
 
     Option("version info", "format", "f", "str", "Output as json or a Go template", value="FORMAT", default=""),
 )
@@ -240,6 +248,7 @@ RARE = frozenset((
     "domainname", "group-add", "init", "ipc", "kernel-memory",
     "label-file", "link", "memory-reservation", "memory-swappiness", "mount", "oom-kill-disable", "oom-score-adj", "pid",
     "platform", "privileged", "pull", "runtime", "security-opt", "shm-size", "sysctl", "tmpfs", "ulimit", "userns", "uts",
+    "volume-driver", "volumes-from",
 ))
 
 #: Verbs whose rows are in image_options.py.
@@ -266,6 +275,10 @@ GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         **{word: (f"network-{word}", ()) for word in ("create", "ls", "inspect", "rm", "prune", "connect", "disconnect")},
         "list": ("network-ls", ()), "remove": ("network-rm", ()),
     },
+    "volume": {
+        **{word: (f"volume-{word}", ()) for word in ("create", "ls", "inspect", "rm", "prune")},
+        "list": ("volume-ls", ()), "remove": ("volume-rm", ()),
+    },
     "builder": {"prune": ("builder-prune", ()), "build": ("build", ())},
     "buildx": {"build": ("build", ())},
     "system": {"info": ("info", ()), "df": ("system-df", ()), "prune": ("system-prune", ())},
@@ -281,11 +294,11 @@ def find_verb(name: str) -> Verb | None:
 
 
 def options_of(verb: str) -> list[Option]:
-    """Return the rows that a verb accepts; verbs of networks and of images have tables of their own."""
-    if verb.startswith("network-"):
-        from .network_options import NETWORK_OPTIONS  # cold
+    """Return the rows that a verb accepts; verbs of networks, volumes and images have tables of their own."""
+    if verb.startswith(("network-", "volume-")):
+        from .network_options import GROUP_OPTIONS  # cold
 
-        return [option for option in NETWORK_OPTIONS if verb in option.verbs]
+        return [option for option in GROUP_OPTIONS if verb in option.verbs]
     if verb in _IMAGE_VERBS:
         from .image_options import IMAGE_OPTIONS  # cold
 

@@ -31,8 +31,11 @@ RARE_OPTIONS = (
     # What it sees
     _row("device", "list", "Give it a device of the host, or those of a directory: HOST[:CONTAINER[:rwm]]", "DEVICE"),
     _row("device-cgroup-rule", "list", "Allow devices by number: 'c 42:* rwm'", "RULE"),
-    _row("mount", "list", "type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=MODE] or type=tmpfs,target=PATH",
+    _row("mount", "list", "type=bind,source=PATH,target=PATH[,readonly][,bind-propagation=MODE], "
+         "type=volume[,source=NAME],target=PATH[,readonly][,volume-nocopy][,volume-subpath=PATH], or type=tmpfs,target=PATH",
          "MOUNT"),
+    _row("volumes-from", "list", "Show what another container mounts: CONTAINER[:ro]", "CONTAINER"),
+    _row("volume-driver", "str", "Driver of new volumes: local is the only one", "DRIVER"),
     _row("tmpfs", "list", "Mount a tmpfs: PATH[:OPTIONS], such as /run:size=64m,mode=755", "PATH"),
     _row("shm-size", "str", "Size of /dev/shm (default 64m)", "SIZE"),
     _row("pid", "str", "PID namespace: private, host or container:NAME", "MODE"),

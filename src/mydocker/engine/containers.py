@@ -120,12 +120,12 @@ class Containers:
         """Return the container with this name or id, or unique prefix of one. Raises NotFound, Conflict (ambiguous)."""
         return Container(self, ending.current(self._store, self._store.find(reference)))
 
-    def remove(self, reference: str, *, force: bool = False) -> None:
-        """Remove a container; `force` kills it first, and takes one whose record cannot be read.
+    def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; `force` kills it first, and takes one whose record cannot be read; `volumes`: see there.
 
         Raises NotFound, Conflict (it runs; ambiguous), Corrupt.
         """
-        ending.remove(self._store, self._store.find(reference), force=force)
+        ending.remove(self._store, self._store.find(reference), force=force, volumes=volumes)
 
     def list(self, *, all: bool = True, on_error: Callable[[Corrupt], None] | None = None) -> list[Container]:
         """Return the containers, oldest first; only running ones unless `all`.
@@ -355,9 +355,12 @@ class Container:
 
         return wait(self._store, self.id, timeout)
 
-    def remove(self, force: bool = False) -> None:
-        """Remove it with its log and write layer; `force` kills it first. Raises Conflict, NotFound."""
-        ending.remove(self._store, self.id, force=force, delete=self._containers._delete)
+    def remove(self, force: bool = False, volumes: bool = False) -> None:
+        """Remove it with its log and write layer, and with `volumes` its anonymous volumes that no other container has.
+
+        `force` kills it first. Raises Conflict, NotFound.
+        """
+        ending.remove(self._store, self.id, force=force, volumes=volumes, delete=self._containers._delete)
 
     # --- looking and working inside ---------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import os
 
 from mydocker.base import files, log, paths, trace
 from mydocker.base.clock import now_ns
-from mydocker.base.errors import InvalidRequest, NotFound
+from mydocker.base.errors import NotFound
 from mydocker.base.undo import Undo
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import boot_id
@@ -70,7 +70,13 @@ class Creator:
             from .connecting import pin_networks  # cold
 
             config = pin_networks(self.store.layout, config)
-        resolved = resolved or self._resolve(config)
+        if resolved is None:  # a build's step sees its image as it is, without volumes
+            resolved = self._resolve(config)
+            if (resolved.config.get("config") or {}).get("Volumes") or config.volumes_from or not all(
+                    volume.source for volume in config.volumes):
+                from .volume_mounts import pin_volumes  # cold: directories of the host need no pinning
+
+                config = pin_volumes(self.store, config, resolved)
         claim = self.store.claim_id()
         with Undo() as undo:
             undo.callback(claim.close)
@@ -107,6 +113,11 @@ class Creator:
 
             withdraw_unrecorded(self.store, claim.id)
         group.remove(cgroups_path(config.cgroup_parent, claim.id))
+        if config.volumes:
+            from .volume_removal import discard_with_volumes  # cold
+
+            discard_with_volumes(self.store, claim.id, name, recover.remove_tree)
+            return
         recover.remove_tree(self.store.discard(claim.id, name))
 
     def _prepare(
@@ -128,10 +139,13 @@ class Creator:
             self.store.save(record)
         trace.point("recorded creating")
         make_files(claim.path, config, claim.id)
-        make_volumes(config)
         self.images.prepare_write_layer(claim.path, lower_dirs)
         bundle = f"{claim.path}/{paths.BUNDLE}"
         os.makedirs(f"{bundle}/rootfs", mode=0o755)
+        if config.volumes:
+            from .user_mounts import make_sources  # cold: many mount nothing
+
+            make_sources(self.store.layout, config, claim.path, lower_dirs)
         files.save_json(f"{bundle}/{paths.RECORD}", spec)
         trace.point("made bundle")
         return record, spec
@@ -229,13 +243,3 @@ def make_files(directory: str, config: ContainerConfig, container_id: str) -> No
             files.write_all(fd, contents[name].encode())
         finally:
             os.close(fd)
-
-
-def make_volumes(config: ContainerConfig) -> None:
-    """Make the host directories of volumes that are not there, as Docker does. Raises InvalidRequest."""
-    for volume in config.volumes:
-        try:
-            if not os.path.exists(volume.source):
-                os.makedirs(volume.source, mode=0o755, exist_ok=True)
-        except OSError as error:
-            raise InvalidRequest(f"make volume directory {volume.source}: {os.strerror(error.errno or 0)}") from error

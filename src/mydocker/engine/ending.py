@@ -121,10 +121,15 @@ def save_if_room(store: Store, record: ContainerRecord) -> None:
 
 
 def remove_locked(
-    store: Store, record: ContainerRecord, delete: Callable[[str], object] = recover.remove_tree,
+    store: Store, record: ContainerRecord, delete: Callable[[str], object] = recover.remove_tree, *, volumes: bool = False,
 ) -> None:
-    """Remove an ended container. The caller holds the lock."""
+    """Remove an ended container, with its anonymous volumes if it goes with its end or `volumes`. The caller holds the lock."""
     log.debug("remove", container=record.id)
+    if (volumes or record.config["rm"]) and any(item.get("anonymous") for item in record.config.get("volumes", ())):
+        from .volume_removal import discard_with_volumes  # cold: most containers have none
+
+        discard_with_volumes(store, record.id, record.name, delete)
+        return
     trash = store.discard(record.id, record.name)
     trace.point("discarded")
     delete(trash)
@@ -241,9 +246,13 @@ def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_
 
 
 def remove(
-    store: Store, container_id: str, *, force: bool = False, delete: Callable[[str], object] = recover.remove_tree,
+    store: Store, container_id: str, *, force: bool = False, volumes: bool = False,
+    delete: Callable[[str], object] = recover.remove_tree,
 ) -> None:
-    """Remove a container. Raises Conflict when it runs and `force` is not set, NotFound, Corrupt (not with `force`)."""
+    """Remove a container, with `volumes` its anonymous volumes, too.
+
+    Raises Conflict when it runs and `force` is not set, NotFound, Corrupt (not with `force`).
+    """
     try:
         record = current(store, container_id)
     except (Corrupt, NotFound) as error:
@@ -267,7 +276,7 @@ def remove(
         except Timeout as error:
             log.debug("remove without the end", container=container_id, error=error)  # which nobody will ask for
     with store.lock(container_id):
-        _remove_ended(store, container_id, force=force, delete=delete)
+        _remove_ended(store, container_id, force=force, volumes=volumes, delete=delete)
 
 
 def _kill_cgroup(record: ContainerRecord) -> None:
@@ -278,7 +287,7 @@ def _kill_cgroup(record: ContainerRecord) -> None:
         pass  # nothing is left
 
 
-def _remove_ended(store: Store, container_id: str, *, force: bool, delete: Callable[[str], object]) -> None:
+def _remove_ended(store: Store, container_id: str, *, force: bool, volumes: bool, delete: Callable[[str], object]) -> None:
     record = current(store, container_id)
     if record.status in ALIVE and not force:
         # Started again between our look and the lock.
@@ -287,4 +296,4 @@ def _remove_ended(store: Store, container_id: str, *, force: bool, delete: Calla
         kill_whole(record)
         trace.point("killed to remove")
     release(store, record)
-    remove_locked(store, record, delete)
+    remove_locked(store, record, delete, volumes=volumes)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .networks import Networks
     from .starting import Starter
     from .usage import Usage
+    from .volumes import Volumes
 
 
 class Engine:
@@ -104,6 +105,13 @@ class Engine:
         from .networks import Networks  # cold: most commands ask nothing about them
 
         return Networks(self.store)
+
+    @property
+    def volumes(self) -> Volumes:
+        """The volumes."""
+        from .volumes import Volumes  # cold
+
+        return Volumes(self.store)
 
     def login(self, server: str, username: str, password: str, *, insecure: Sequence[str] = ()) -> str:
         """Try credentials at a registry ("" for Docker Hub) and keep them as Docker does; returns where.

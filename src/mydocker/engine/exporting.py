@@ -31,7 +31,7 @@ def export(store: Store, record: ContainerRecord, target: int | BinaryIO) -> Non
         raise Conflict(f"export container {record.name}: it is still being made")
     directory = store.layout.container(record.id)
     with lock_layers(store.layout, record.layers):
-        root_fd = _open_merged(directory, tuple(record.config["lower_dirs"]))
+        root_fd = open_merged(directory, tuple(record.config["lower_dirs"]))
     read = read_tree(root_fd)  # takes the descriptor over
     while data := read():
         if isinstance(target, int):
@@ -42,8 +42,8 @@ def export(store: Store, record: ContainerRecord, target: int | BinaryIO) -> Non
             target.write(data)
 
 
-def _open_merged(directory: str, lower_dirs: tuple[str, ...]) -> int:
-    """Return the root directory of the joined layers on a detached mount. Raises RuntimeFailed, OSError."""
+def open_merged(directory: str, lower_dirs: tuple[str, ...]) -> int:
+    """Return the root directory of the joined layers on a detached mount; the caller closes it. Raises RuntimeFailed, OSError."""
     import threading  # cold
 
     found: list[int] = []

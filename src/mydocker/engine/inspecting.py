@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from .store import ContainerRecord, Store
 
 
+#: Words of `-v` that docker shows as the mode.
+_MODES = ("ro", "rw", "z", "Z")
+
+
 def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
     """Return the document: the seed's keys, then `state`, `NetworkSettings`, `config`, `resources`, `paths`, `spec`."""
     from .network_settings import network_settings  # cold
@@ -34,6 +38,7 @@ def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
         "ports": ports,
         "resources": _resources(record),
         "NetworkSettings": network_settings(record, ports),
+        "Mounts": describe_mounts(record),
         "config": record.config,
         "paths": {
             "directory": directory, "log": f"{directory}/{paths.LOG}", "upper": f"{directory}/{paths.UPPER}",
@@ -52,6 +57,22 @@ def _ports(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:
         for binding in bindings_of(record):
             key = f"{binding.port}/{binding.protocol}"
             found[key] = [*(found.get(key) or ()), {"HostIp": binding.host_ip, "HostPort": str(binding.host_port)}]
+    return found
+
+
+def describe_mounts(record: ContainerRecord) -> list[dict[str, Any]]:
+    """Return what is mounted for the user, in docker's form; `--tmpfs` is not among it."""
+    found = []
+    for item in record.config.get("volumes") or ():
+        words = [word for word in item["options"] if word in _MODES]
+        common = {
+            "Source": item["source"], "Destination": item["target"], "Mode": ",".join(words), "RW": "ro" not in item["options"]}
+        if name := item.get("volume"):
+            mode = common["Mode"] or ("" if item.get("anonymous") else "z")
+            found.append({"Type": "volume", "Name": name, **common, "Driver": "local", "Mode": mode, "Propagation": ""})
+        else:
+            propagation = next((word for word in item["options"] if "private" in word or "shared" in word or "slave" in word), "")
+            found.append({"Type": "bind", **common, "Propagation": propagation or "rprivate"})
     return found
 
 

@@ -106,6 +106,14 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
             volumes, tmpfs = judge_mounts(value, name)
             values["volumes"] = (*values.get("volumes", ()), *volumes)
             found["tmpfs"] = (*found.get("tmpfs", ()), *tmpfs)
+        elif name == "volumes_from":
+            from .volume_request import judge_volumes_from  # cold
+
+            values["volumes_from"] = judge_volumes_from(value, name)
+        elif name == "volume_driver":
+            from .volume_request import judge_driver  # cold
+
+            judge_driver(value, name)
         elif name == "tmpfs":
             found["tmpfs"] = (*found.get("tmpfs", ()), *judge_tmpfs(value, name))
         elif name in _RULES:
@@ -417,7 +425,8 @@ def _platform(value: Any, what: str) -> str:
 _IGNORED: dict[str, Callable[[Any, str], Any]] = {"kernel_memory": _bytes}
 
 #: Options that `judge` and `judge_isolation` treat one by one.
-_ELSEWHERE = ("cgroup_parent", "env", "env_file", "label_file", "mount", "platform", "pull", "runtime", "security_opt", "tmpfs")
+_ELSEWHERE = ("cgroup_parent", "env", "env_file", "label_file", "mount", "platform", "pull", "runtime", "security_opt", "tmpfs",
+              "volume_driver", "volumes_from")
 
 _COUNT = whole_number(0, (1 << 63) - 1)
 _RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
         cpuset_mems: str
         pids_limit: int | str
         volume: str | Iterable[str] | Mapping[str, str]
+        volumes_from: str | Iterable[str]
+        volume_driver: str
         env: Mapping[str, str] | Iterable[str]
         env_file: str | Iterable[str]
         workdir: str

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import InvalidRequest, Unsupported
+from mydocker.base.errors import InvalidRequest
 from mydocker.base.units import parse_size
 
 from .request import Volume, clean_path, refuse_at_proc, words
@@ -31,6 +31,9 @@ _TMPFS_WORDS = frozenset((
 ))
 _TMPFS_SETTINGS = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge")
 
+#: Keys that may come again, as lines of one value: no specification holds a line end.
+_REPEATED = ("volume-label", "volume-opt")
+
 Tmpfs = tuple[str, tuple[str, ...]]
 
 
@@ -48,7 +51,7 @@ def pairs(value: Any, what: str) -> list[tuple[str, Any]]:
 
 
 def judge_mounts(value: Any, what: str) -> tuple[list[Volume], list[Tmpfs]]:
-    """Return the bind mounts and the tmpfs mounts of `type=bind,source=/a,target=/b,...` specifications."""
+    """Return the mounts of directories and volumes, and those of a tmpfs, of `type=bind,source=/a,target=/b,...` words."""
     volumes: list[Volume] = []
     tmpfs: list[Tmpfs] = []
     for word in [value] if hasattr(value, "items") else words(value, what) if isinstance(value, str) else list(value):
@@ -59,11 +62,13 @@ def judge_mounts(value: Any, what: str) -> tuple[list[Volume], list[Tmpfs]]:
         elif kind == "tmpfs":
             tmpfs.append(_tmpfs(keys, what))
         elif kind == "volume":
-            raise Unsupported(
-                f"{what}: type volume: there are no named volumes here", hint="use type=bind,source=DIR, or type=tmpfs")
+            from .volume_request import judge_mounted_volume  # cold: binds do without
+
+            _refuse_others(keys, "volume", what)
+            volumes.append(judge_mounted_volume(keys, what))
         else:
             raise InvalidRequest(
-                f'{what}: invalid mount config for type "{kind}": mount type unknown', hint="bind and tmpfs are known")
+                f'{what}: invalid mount config for type "{kind}": mount type unknown', hint="bind, volume and tmpfs are known")
     return volumes, tmpfs
 
 
@@ -81,13 +86,14 @@ def _read_keys(word: Any, what: str) -> dict[str, str]:
         name = _ALIASES.get(key, key)
         if name not in _KEYS:
             raise InvalidRequest(f"{what}: unexpected key '{key}' in '{key}={item}'")
-        keys[name] = item
+        keys[name] = f"{keys[name]}\n{item}" if name in _REPEATED and name in keys else item
     if not keys.get("target"):
         raise InvalidRequest(f"{what}: target is required")
     return keys
 
 
-def _is_set(keys: dict[str, str], name: str, what: str) -> bool:
+def is_set(keys: dict[str, str], name: str, what: str) -> bool:
+    """Return a key of yes and no."""
     if name not in keys:
         return False
     if keys[name].lower() not in _TRUTH:
@@ -104,12 +110,12 @@ def _bind(keys: dict[str, str], what: str) -> Volume:
     if not os.path.lexists(source):
         raise InvalidRequest(f'{what}: invalid mount config for type "bind": bind source path does not exist: {source}')
     refuse_at_proc(source, keys["target"], what)
-    options = ["ro"] if _is_set(keys, "readonly", what) else []
+    options = ["ro"] if is_set(keys, "readonly", what) else []
     if propagation := keys.get("bind-propagation"):
         if propagation not in _PROPAGATIONS:
             raise InvalidRequest(f"{what}: invalid propagation mode: {propagation}", hint=f"modes are {', '.join(_PROPAGATIONS)}")
         options.append(propagation)
-    if _is_set(keys, "bind-nonrecursive", what):
+    if is_set(keys, "bind-nonrecursive", what):
         options.append("norecursive")
     if recursive := keys.get("bind-recursive"):
         if recursive not in _RECURSIVE:
@@ -122,13 +128,13 @@ def _tmpfs(keys: dict[str, str], what: str) -> Tmpfs:
     _refuse_others(keys, "tmpfs", what)
     if "source" in keys:
         raise InvalidRequest(f'{what}: invalid mount config for type "tmpfs": field Source must not be specified')
-    options = ["ro"] if _is_set(keys, "readonly", what) else []
+    options = ["ro"] if is_set(keys, "readonly", what) else []
     if size := keys.get("tmpfs-size"):
         options.append(f"size={parse_size(size, what=f'{what} tmpfs-size')}")
     if mode := keys.get("tmpfs-mode"):
         options.append(f"mode={mode}")
     options += [word for word in keys.get("tmpfs-options", "").split(",") if word]
-    _check_tmpfs_options(options, what)
+    check_tmpfs_options(options, what)
     refuse_at_proc("a tmpfs", keys["target"], what)
     return judge_target(keys["target"], what), tuple(options)
 
@@ -146,13 +152,14 @@ def judge_tmpfs(value: Any, what: str) -> list[Tmpfs]:
     found = []
     for path, options in items:
         given = [word for word in (options.split(",") if isinstance(options, str) else list(options)) if word]
-        _check_tmpfs_options(given, what)
+        check_tmpfs_options(given, what)
         refuse_at_proc("a tmpfs", path, what)
         found.append((judge_target(path, what), tuple(given)))
     return found
 
 
-def _check_tmpfs_options(options: list[str], what: str) -> None:
+def check_tmpfs_options(options: list[str], what: str) -> None:
+    """Refuse what no tmpfs takes."""
     for option in options:
         key, equals, value = option.partition("=")
         if not (option in _TMPFS_WORDS or (equals and key in _TMPFS_SETTINGS and value)) or "\n" in option or "\0" in option:

@@ -11,6 +11,7 @@ from mydocker.linux.cgroup import group
 from .publishing import withdraw_unrecorded
 from .recover import remove_tree
 from .store import Store, cgroups_path
+from .volume_removal import discard_with_volumes, finish_removal
 
 
 def undo_claim(store: Store, container_id: str, journal_fd: int) -> None:
@@ -28,16 +29,22 @@ def undo_claim(store: Store, container_id: str, journal_fd: int) -> None:
         if not os.fstat(journal_fd).st_nlink:
             return
         log.debug("sweep unfinished container", container=container_id)
-        remove_remains(store, container_id)
+        remove_remains(store, container_id, volumes=True)
 
 
-def remove_remains(store: Store, container_id: str) -> None:
-    """Remove a container of which only the directory, the name and the cgroup can be told. The caller holds its lock."""
+def remove_remains(store: Store, container_id: str, *, volumes: bool = False) -> None:
+    """Remove a container of which only the directory, the name and the cgroup can be told. The caller holds its lock.
+
+    With `volumes` go those that it alone could have: it never came to be, and nobody has written to them.
+    """
     # Its processes are known by the cgroup that they are in, not by a pid that was stored.
     name, path = remains_of(store, container_id)
     withdraw_unrecorded(store, container_id)
     group.remove(path)
-    remove_tree(store.discard(container_id, name))
+    if volumes:
+        discard_with_volumes(store, container_id, name, remove_tree)
+    else:
+        remove_tree(store.discard(container_id, name))
 
 
 def remains_of(store: Store, container_id: str) -> tuple[str, str]:
@@ -75,4 +82,5 @@ def sweep_trash(store: Store) -> None:
         if kind == "container":
             container_id, name, _ = rest.split("@", 2)
             store.release_name(name, container_id)
+            finish_removal(store, path)
         remove_tree(path)

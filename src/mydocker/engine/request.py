@@ -39,7 +39,10 @@ NETWORK_OPTIONS = frozenset((
 
 
 class Volume(Record):
-    """A host directory or file (`source`) seen at `target` inside, with extra mount options."""
+    """A host directory or file (`source`) seen at `target` inside, with extra mount options.
+
+    A volume of the engine's is a volume_request.py `VolumeMount`.
+    """
 
     source: str
     target: str
@@ -67,6 +70,8 @@ class ContainerConfig(Record):
     cpuset_mems: str = ""
     pids_limit: int = 0
     volumes: tuple[Volume, ...] = ()
+    volumes_from: tuple[tuple[str, str], ...] = ()
+    """Containers (their names, then ids) whose volumes are seen here, too, with `ro` or nothing."""
     env: tuple[str, ...] = ()
     workdir: str = ""
     user: str = ""
@@ -340,26 +345,9 @@ def judge_console_size(value: Any, what: str = "console_size") -> tuple[int, int
 
 
 def _volumes(value: Any, what: str) -> tuple[Volume, ...]:
-    if hasattr(value, "items"):
-        value = [f"{source}:{target}" for source, target in value.items()]
-    return tuple(_volume(text, what) for text in words(value, what))
+    from .volume_request import judge_volumes  # cold: many mount nothing
 
-
-def _volume(text: str, what: str) -> Volume:
-    parts = text.split(":")
-    if not 2 <= len(parts) <= 3 or not all(parts) or "\0" in text or "\n" in text:
-        raise InvalidRequest(f"{what} {text!r} is not HOST:CONTAINER[:ro]")
-    source, target = parts[0], parts[1]
-    if "/" not in source:
-        raise InvalidRequest(f"{what} {text!r}: the host path must hold a '/'", hint=f"write ./{source} for a directory here")
-    if not target.startswith("/") or clean_path(target) == "/" or ".." in target.split("/"):
-        raise InvalidRequest(f"{what} {text!r}: the container's path must be absolute and not /")
-    refuse_at_proc(source, target, what)
-    options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
-    for option in options:
-        if option not in _VOLUME_OPTIONS:
-            raise InvalidRequest(f"{what} {text!r}: unknown option {option}", hint="ro and rw are the usual ones")
-    return Volume(source=os.path.abspath(source), target=clean_path(target), options=options)
+    return judge_volumes(value, what)
 
 
 def clean_path(path: str) -> str:
@@ -371,11 +359,6 @@ def refuse_at_proc(source: str, target: str, what: str) -> None:
     """Refuse anything but the machine's procfs at /proc: hidden paths, sysctls and labels count on it (CVE-2019-16884)."""
     if clean_path(target) == "/proc" and os.path.abspath(source) != "/proc":
         raise InvalidRequest(f"{what}: {source} cannot be mounted at /proc, because it is not of type proc")
-
-
-_VOLUME_OPTIONS = frozenset((
-    "ro", "rw", "z", "Z", "nosuid", "nodev", "noexec", "private", "rprivate", "slave", "rslave", "shared", "rshared", "nocopy",
-))
 
 
 def judge_labels(value: Any, what: str) -> tuple[tuple[str, str], ...]:

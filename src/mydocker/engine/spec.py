@@ -12,7 +12,7 @@ from mydocker.linux import caps
 from mydocker.oci.runtime_spec import SPEC_VERSION
 
 from .process_spec import merge_env, set_console_size
-from .request import CPU_PERIOD_US, ContainerConfig, Volume
+from .request import CPU_PERIOD_US, ContainerConfig
 from .seccomp import build_seccomp
 from .store import cgroups_path
 
@@ -125,7 +125,11 @@ def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:
 
     What the user mounts takes the place of ours, and /dev takes that of everything below it.
     """
-    users = [volume_mount(volume) for volume in config.volumes]
+    users: list[Mount] = []
+    if config.volumes:
+        from .user_mounts import volume_mount  # cold: many mount nothing
+
+        users = [volume_mount(volume) for volume in config.volumes]
     standard: list[Mount] = [
         {"destination": where, "type": kind, "source": source, "options": list(options)}
         for where, kind, source, options in _STANDARD_MOUNTS
@@ -144,23 +148,10 @@ def build_mounts(config: ContainerConfig, directory: str) -> list[Mount]:
         for mount in standard[-len(ETC_FILES) + 1:]:
             mount["source"] = f"{os.path.dirname(directory)}/{other}/{os.path.basename(mount['source'])}"
     if users:
-        taken = {mount["destination"] for mount in users}
-        standard = [mount for mount in standard if mount["destination"] not in taken and not (
-            "/dev" in taken and mount["destination"].startswith("/dev/"))]
-        # A mount on a parent must not cover one below it.
-        users.sort(key=lambda mount: mount["destination"].count("/"))
-    return standard + users
+        from .user_mounts import place_users  # cold
 
-
-def volume_mount(volume: Volume) -> Mount:
-    """Return the mount of a host directory or file."""
-    options = [option for option in volume.options if option not in ("z", "Z", "nocopy", "rw", "norecursive", "toponly")]
-    if not any("private" in option or "shared" in option or "slave" in option for option in options):
-        options.append("rprivate")
-    if "ro" in options and "toponly" not in volume.options:
-        options.append("rro")  # mounts below the host's directory, too
-    kind = "bind" if "norecursive" in volume.options else "rbind"
-    return {"destination": volume.target, "type": "bind", "source": volume.source, "options": [kind, *options]}
+        return place_users(standard, users)
+    return standard
 
 
 def build_linux(config: ContainerConfig, container_id: str) -> Linux:

@@ -155,12 +155,17 @@ def _make_container(order: ContainerStage) -> NoReturn:
 
 
 def join_namespaces(order: ContainerStage) -> Spec:
-    """Return the spec, with the namespaces of other containers that it shares opened."""
-    if not any(str(mode).startswith("container:") for mode in order.record.isolation.values()):
-        return order.spec
-    from .joining import join_others  # cold
+    """Return the spec, with the namespaces of other containers that it shares opened, and the insides of volumes."""
+    spec = order.spec
+    if any(str(mode).startswith("container:") for mode in order.record.isolation.values()):
+        from .joining import join_others  # cold
 
-    return join_others(order.store, order.record, order.spec)
+        spec = join_others(order.store, order.record, spec)
+    if any(item.get("subpath") for item in order.record.config["volumes"]):
+        from .volume_mounts import open_subpaths  # cold
+
+        spec = open_subpaths(order.record, spec)
+    return spec
 
 
 def _listen(directory_fd: int) -> _socket.socket:

@@ -5,6 +5,7 @@ import os
 
 from mydocker.base.record import Record
 from mydocker.storage import blobs, refs
+from mydocker.storage import volumes as stored_volumes
 from mydocker.storage.usage import DiskUsage
 
 from .lifecycle import ALIVE
@@ -49,12 +50,21 @@ class ContainerUse(Record):
     size_bytes: int
 
 
+class VolumeUse(Record):
+    """One volume: the bytes it takes, and how many containers have it."""
+
+    name: str
+    links: int
+    size_bytes: int
+
+
 class Usage(Record):
     """All of it; `size_bytes` is the sum of the parts and what du(1) says."""
 
     parts: tuple[Part, ...]
     images: tuple[ImageUse, ...]
     containers: tuple[ContainerUse, ...]
+    volumes: tuple[VolumeUse, ...]
     size_bytes: int
 
 
@@ -63,7 +73,7 @@ def measure(engine: Engine) -> Usage:
     disk, layout = DiskUsage(), engine.layout
     unpacked, layer_sizes = disk.measure_entries(layout.layers)
     own, container_sizes = disk.measure_entries(layout.containers)
-    volumes, volume_sizes = disk.measure_entries(layout.volumes)
+    volumes_bytes, volume_sizes = disk.measure_entries(layout.volumes)
     steps, step_sizes = disk.measure_entries(layout.build)
     stored = disk.measure(layout.image)
     known = {layout.image, layout.layers, layout.containers, layout.volumes, layout.build, layout.root}
@@ -74,18 +84,23 @@ def measure(engine: Engine) -> Usage:
         ContainerUse(id=container.id, name=container.name, image=container.image, status=container.status,
                      size_bytes=container_sizes.get(container.id, 0))
         for container in engine.containers.list(on_error=lambda error: None))
+    users = stored_volumes.users(layout)
+    volumes = tuple(
+        VolumeUse(name=name, links=len(users.get(name, ())), size_bytes=size) for name, size in volume_sizes.items())
     alive = [container for container in containers if container.status in ALIVE]
     parts = (
         Part(kind="Images", total=len(images), active=sum(1 for image in images if image.containers),
              size_bytes=stored + unpacked, reclaimable_bytes=max(0, stored + unpacked - used_bytes)),
         Part(kind="Containers", total=len(containers), active=len(alive), size_bytes=own,
              reclaimable_bytes=sum(each.size_bytes for each in containers) - sum(each.size_bytes for each in alive)),
-        Part(kind="Local Volumes", total=len(volume_sizes), active=0, size_bytes=volumes, reclaimable_bytes=0),
+        Part(kind="Local Volumes", total=len(volumes), active=sum(1 for each in volumes if each.links), size_bytes=volumes_bytes,
+             reclaimable_bytes=sum(each.size_bytes for each in volumes if not each.links)),
         # Records of steps and the directories of cache mounts; what a step made is a layer, counted with those of images.
         Part(kind="Build Cache", total=len(step_sizes), active=0, size_bytes=steps, reclaimable_bytes=steps),
         Part(kind="Engine", total=0, active=0, size_bytes=rest, reclaimable_bytes=disk.measure(layout.trash)),
     )
-    return Usage(parts=parts, images=images, containers=containers, size_bytes=sum(part.size_bytes for part in parts))
+    return Usage(
+        parts=parts, images=images, containers=containers, volumes=volumes, size_bytes=sum(part.size_bytes for part in parts))
 
 
 def _measure_images(engine: Engine, layer_sizes: dict[str, int]) -> tuple[tuple[ImageUse, ...], int]:

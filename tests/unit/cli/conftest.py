@@ -58,8 +58,8 @@ class FakeContainers:
                 return container
         raise NotFound(f"no container {reference}", hint="mydocker ps shows what there is")
 
-    def remove(self, reference: str, *, force: bool = False) -> None:
-        self.get(reference).remove(force=force)
+    def remove(self, reference: str, *, force: bool = False, volumes: bool = False) -> None:
+        self.get(reference).remove(force=force, volumes=volumes)
 
     def list(self, all: bool = True, on_error: Any = None) -> list[FakeContainer]:
         for error in self.broken:

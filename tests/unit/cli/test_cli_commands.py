@@ -185,8 +185,8 @@ def test_several_names_go_on_after_an_error(mydocker: Any, engine: Any) -> None:
     (["kill", "-s", "HUP", "a"], ("kill", ("HUP",), {})),
     (["pause", "a"], ("pause", (), {})),
     (["unpause", "a"], ("unpause", (), {})),
-    (["rm", "a"], ("remove", (), {"force": False})),
-    (["rm", "-f", "a"], ("remove", (), {"force": True})),
+    (["rm", "a"], ("remove", (), {"force": False, "volumes": False})),
+    (["rm", "-fv", "a"], ("remove", (), {"force": True, "volumes": True})),
 ])
 def test_a_verb_does_one_thing_to_a_container(
     mydocker: Any, engine: Any, words: list[str], call: tuple[Any, ...],
@@ -330,16 +330,22 @@ def _image(name: str) -> dict[str, Any]:
     return {"Id": "sha256:1", "RepoTags": ["img:latest"]}
 
 
+class NoVolumes:
+    def get(self, name: str) -> Any:
+        raise errors.NotFound(f"no volume {name}")
+
+
 def test_inspect_finds_containers_and_images_and_reports_the_rest(mydocker: Any, engine: Any) -> None:
     engine.add("a")
+    engine.volumes = NoVolumes()
     engine.images.describe = _image
     code, out, err = mydocker("inspect", "a", "nosuch", "img")
     assert code == 125
     assert [item.get("id") or item["Id"] for item in json.loads(out)] == ["1234567890", "sha256:1"]
-    assert err == "mydocker: no container or image nosuch; mydocker ps shows what there is\n"
+    assert err == "mydocker: no container, image or volume nosuch; mydocker ps shows what there is\n"
     assert mydocker("inspect", "--format", "{{.Status}} {{.ExitCode}}", "a")[1] == "running <no value>\n"
     assert mydocker("inspect", "--type", "image", "a")[2] == "mydocker: no image a\n"
-    assert mydocker("inspect", "--type", "volume", "a")[0] == 125
+    assert mydocker("inspect", "--type", "plugin", "a")[0] == 125
 
 
 def _ago(seconds: float) -> str:

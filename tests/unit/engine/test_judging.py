@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mydocker.base.errors import InvalidRequest, Unsupported
+from mydocker.base.errors import InvalidRequest
 from mydocker.engine.isolation import Isolation
 from mydocker.engine.request import judge
 from mydocker.linux import caps
@@ -148,11 +148,6 @@ def test_nothing_but_procfs_goes_to_proc() -> None:
                     {"mount": ["type=tmpfs,dst=//proc"]}):
         assert "not of type proc" in refused(**options)
     assert judge("image", [], {"volume": ["/proc:/proc"]}).volumes
-
-
-def test_named_volumes_are_refused_as_not_to_be_had() -> None:
-    with pytest.raises(Unsupported, match="type volume"):
-        judge("image", [], {"mount": ["src=data,dst=/x"]})
 
 
 def test_tmpfs() -> None:

@@ -11,6 +11,7 @@ from mydocker import Container, Engine, LiveSession
 from mydocker.engine.builds import Builds
 from mydocker.engine.containers import Containers
 from mydocker.engine.networks import Networks
+from mydocker.engine.volumes import Volumes
 from mydocker.image.store import Images
 
 _PAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "docs", "python.md")
@@ -20,7 +21,7 @@ _INTERNAL = {
 }
 
 
-@pytest.mark.parametrize("owner", [Engine, Containers, Container, Images, Networks, Builds, LiveSession])
+@pytest.mark.parametrize("owner", [Engine, Containers, Container, Images, Networks, Builds, LiveSession, Volumes])
 def test_every_public_name_is_on_the_page(owner: type) -> None:
     with open(_PAGE, encoding="utf-8") as stream:
         words = set(re.findall(r"\w+", stream.read()))

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 def run(context: Context) -> int:
-    """Show containers or images as one JSON array, or each by a template; report first what is not found."""
+    """Show containers, images or volumes as one JSON array, or each by a template; report first what is not found."""
     arguments = context.arguments
     kind, form = arguments["type"], arguments["format"]
-    if kind not in ("", "container", "image"):
-        raise InvalidRequest(f"inspect: unknown type {kind!r}", hint="use container or image")
+    if kind not in ("", "container", "image", "volume"):
+        raise InvalidRequest(f"inspect: unknown type {kind!r}", hint="use container, image or volume")
     found: list[dict[str, Any]] = []
 
     def look(name: str) -> None:
@@ -32,16 +32,24 @@ def run(context: Context) -> int:
 
 
 def _inspect(context: Context, name: str, kind: str) -> dict[str, Any]:
-    if kind != "image":
+    if kind in ("", "container"):
         try:
             return context.engine.containers.get(name).inspect()
         except NotFound as error:
             if kind:
                 raise
             absent = error
+    if kind in ("", "image"):
+        try:
+            return context.engine.images.describe(name)
+        except (NotFound, InvalidRequest):
+            if kind:
+                raise
+    from .volumes import inspect_volume
+
     try:
-        return context.engine.images.describe(name)
-    except (NotFound, InvalidRequest) as error:
+        return inspect_volume(context.engine.volumes, name)
+    except NotFound as error:
         if kind:
             raise
-        raise NotFound(f"no container or image {name}", hint=absent.hint) from error
+        raise NotFound(f"no container, image or volume {name}", hint=absent.hint) from error

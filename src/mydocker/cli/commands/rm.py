@@ -14,7 +14,7 @@ def run(context: Context) -> int:
 
     def remove(name: str) -> str | None:
         try:
-            context.engine.containers.remove(name, force=force)
+            context.engine.containers.remove(name, force=force, volumes=context.arguments["volumes"])
         except NotFound:
             if not force:
                 raise

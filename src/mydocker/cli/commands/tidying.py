@@ -1,6 +1,8 @@
 """`mydocker image prune`, `image verify`, `system df`, `system prune`, `gc`: what is on the disk, and what need not be."""
 from __future__ import annotations
 
+from mydocker.base.errors import InvalidRequest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -61,7 +63,11 @@ def _prune_system(context: Context) -> int:
     from mydocker.engine.pruning import prune_containers
 
     from .networks import parse_filters as parse_network_filters
+    from .volumes import prune as prune_volumes
+    from .volumes import write_removed as write_removed_volumes
 
+    if context.arguments["volumes"] and any(not word.startswith(("label=", "label!=")) for word in words):
+        raise InvalidRequest("only label= and label!= filter volumes", hint="leave --volumes out: volume prune removes them")
     freed = 0
     containers = prune_containers(engine, words)
     if containers:
@@ -77,6 +83,10 @@ def _prune_system(context: Context) -> int:
         for network in networks:
             context.output.line(network.name)
         context.output.line("")
+    if context.arguments["volumes"]:
+        volumes = prune_volumes(context, words, all=False)
+        write_removed_volumes(context.output, volumes)
+        freed += sum(volume.size_bytes for volume in volumes)
     images = _prune(context)
     _write_removed(context, images)
     if not words:  # records of steps have neither labels nor ages that a filter could mean
@@ -160,6 +170,9 @@ def _show_details(context: Context, usage: Usage) -> None:
     output.table(
         ("CONTAINER ID", "IMAGE", "SIZE", "STATUS", "NAMES"),
         ((each.id, each.image, format_size(each.size_bytes), each.status, each.name) for each in usage.containers))
+    output.line("\nLocal Volumes space usage:\n")
+    output.table(
+        ("VOLUME NAME", "LINKS", "SIZE"), ((each.name, str(each.links), format_size(each.size_bytes)) for each in usage.volumes))
     output.line(f"\nTotal: {format_size(usage.size_bytes)}")
 
 
