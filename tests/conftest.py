@@ -32,8 +32,10 @@ SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # A shell without job control starts what is behind an & with SIGINT ignored, which commands under test would inherit, and honour.
+    # A shell without job control starts what is behind an & with SIGINT ignored, nohup all with SIGHUP; commands under test would
+    # inherit that, and honour it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "needs(*capabilities): skip where this machine lacks one of them")
     config.addinivalue_line("markers", "slow: takes longer than ten seconds")
     config.addinivalue_line("markers", "time_limit(seconds): how long the test may take, instead of 60 s")
