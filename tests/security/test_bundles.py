@@ -103,6 +103,43 @@ def test_a_link_in_place_of_dev_makes_nothing_outside(
     assert os.listdir(outside) == ["canary"] and mounted(runtime.directory) == []
 
 
+@pytest.mark.parametrize(("link", "target"), [("dev", "vol"), ("dev", "/vol"), ("data", "/dev"), ("nodes", "/vol")])
+@pytest.mark.parametrize("has_tmpfs", [True, False])
+def test_a_link_in_the_root_file_system_makes_no_device_in_a_volume(
+    runtime: Runtime, rootfs: str, link: str, target: str, has_tmpfs: bool
+) -> None:
+    """A link has a volume mounted on /dev, or /dev be a volume: nodes, links and the terminal's file were made in the host's directory,
+    and what was there under the name ptmx was removed. Defence: Rootfs.dev_fd, found before anything is mounted.
+    """
+    volume = f"{runtime.directory}/volume"
+    os.makedirs(f"{volume}/sub")
+    with open(f"{volume}/ptmx", "w") as stream:
+        stream.write("of the host")
+    subprocess.run(["rm", "-rf", f"{rootfs}/{link}"], check=True)
+    os.makedirs(f"{rootfs}/vol", exist_ok=True)
+    os.symlink(target, f"{rootfs}/{link}")
+    devices = [{"path": path, "type": "c", "major": 1, "minor": 3} for path in ("/dev/new", "/dev/sub/new", "/nodes/new")]
+    pts = {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]}
+    where = "/data" if link == "data" else "/vol"
+    mounts = mounts_of(runtime, *([] if has_tmpfs else [pts]), {"destination": where, "type": "bind", "source": volume},
+                       without=() if has_tmpfs else ("/dev",))
+    bundle = runtime.bundle("true", mounts=mounts, process={"terminal": True}, linux={"devices": devices})
+    runtime("run", "--bundle", bundle, "c", code=None)
+    assert sorted(os.listdir(volume)) == ["ptmx", "sub"] and os.listdir(f"{volume}/sub") == []
+    assert open(f"{volume}/ptmx").read() == "of the host"
+
+
+@pytest.mark.parametrize("destination", ["/dev", "dev", "//dev/."])
+def test_nothing_is_made_in_a_directory_that_is_bound_on_dev(runtime: Runtime, destination: str) -> None:
+    """However the bundle spells it: the host's /dev/ptmx would be replaced by a link."""
+    volume = f"{runtime.directory}/volume"
+    os.makedirs(volume)
+    os.mknod(f"{volume}/null", 0o20666, os.makedev(1, 3))
+    trick = {"destination": destination, "type": "bind", "source": volume, "options": ["rbind"]}
+    runtime("run", "--bundle", runtime.bundle("true", mounts=mounts_of(runtime, trick, without=("/dev",))), "c")
+    assert os.listdir(volume) == ["null"]
+
+
 def test_a_link_in_place_of_the_null_device_masks_nothing_and_is_not_written(runtime: Runtime, rootfs: str) -> None:
     """CVE-2025-31133, with the rootfs's own /dev."""
     os.makedirs(f"{rootfs}/dev", exist_ok=True)

@@ -53,20 +53,21 @@ class MakeDevices(Record):
     field: str = "linux.devices"
 
     def apply(self, root: Rootfs) -> None:
-        """Make them below descriptors; a rootfs whose /dev is a link cannot lead outside."""
+        """Make them below descriptors; a rootfs whose /dev, or what is above a node, is a link cannot lead outside."""
         previous = os.umask(0)  # each node's mode is said in full
-        dev = root.ensure("/dev", directory=True)
+        dev = root.dev_fd
         try:
             made = self._open_made(dev) if self.place_fd >= 0 else {}
             for node in self.nodes:
                 if node.path.startswith("/dev/") and "/" not in node.path[5:]:
                     self._make(dev, node.path[5:], node, made)
+                elif node.path.startswith("/dev/"):
+                    self._make_nested(Rootfs(dev, root.channel), node.path[4:], node, made)
                 else:
-                    self._make_nested(root, node, made)
+                    self._make_nested(root, node.path, node, made)
             _make_links(dev)
             root.null_fd = os.open("null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
         finally:
-            os.close(dev)
             os.umask(previous)
         check_null(root.null_fd)
 
@@ -82,9 +83,9 @@ class MakeDevices(Record):
         finally:
             sc.umount2(f"/proc/self/fd/{self.place_fd}", sc.MNT_DETACH)
 
-    def _make_nested(self, root: Rootfs, node: Node, made: dict[str, int]) -> None:
-        parent, _, name = node.path.rpartition("/")
-        directory = root.ensure(parent or "/", directory=True)
+    def _make_nested(self, top: Rootfs, path: str, node: Node, made: dict[str, int]) -> None:
+        parent, _, name = path.rpartition("/")
+        directory = top.ensure(parent or "/", directory=True, no_symlinks=True)
         try:
             self._make(directory, name, node, made)
         finally:
@@ -172,13 +173,10 @@ class FindNull(Record):
 
     def apply(self, root: Rootfs) -> None:
         """Open it without following a link, and see that it is the null device."""
-        dev = root.open("/dev", sc.O_PATH | os.O_DIRECTORY)
         try:
-            root.null_fd = os.open("null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dev)
+            root.null_fd = os.open("null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root.dev_fd)
         except FileNotFoundError:
             return  # whoever masks a file will miss it
-        finally:
-            os.close(dev)
         check_null(root.null_fd)
 
 
@@ -188,10 +186,8 @@ def check_null(fd: int) -> None:
         raise Denied("mask paths: the container's /dev/null is not the null device")
 
 
-def plan_devices(spec: Spec, *, binds: bool) -> MakeDevices | FindNull:
+def plan_devices(spec: Spec, *, binds: bool) -> MakeDevices:
     """Return how /dev is filled. Pure. Raises InvalidRequest by field."""
-    if binds_host_dev(spec):
-        return FindNull()
     nodes = {
         f"/dev/{name}": Node(path=f"/dev/{name}", mode=stat.S_IFCHR | 0o666, number=os.makedev(major, minor))
         for name, major, minor in DEFAULT_DEVICES
@@ -215,15 +211,3 @@ def plan_node(device: Device, field: str) -> Node:
     return Node(
         path=path, mode=_KINDS[kind] | (0o666 if mode is None else mode & 0o7777), number=number,
         uid=device.get("uid", 0), gid=device.get("gid", 0))
-
-
-def binds_host_dev(spec: Spec) -> bool:
-    """Tell whether /dev is a bind mount: then it is somebody else's, and stays as it is."""
-    for mount in spec.get("mounts") or ():
-        if mount["destination"].rstrip("/") == "/dev":
-            options = mount.get("options") or ()
-            if mount.get("type") in ("bind", "rbind") or "bind" in options or "rbind" in options:
-                return True
-    return False
-
-

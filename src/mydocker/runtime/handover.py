@@ -141,7 +141,7 @@ def open_terminal(
     os.close(master)
     if console_in is not None:
         from_slave = sc.open_tree(slave, "", sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | sc.AT_EMPTY_PATH)
-        target = console_in.ensure("/dev/console", directory=False)
+        target = console_in.ensure_console()
         sc.move_mount(from_slave, "", target, "", sc.MOVE_MOUNT_F_EMPTY_PATH | sc.MOVE_MOUNT_T_EMPTY_PATH)
         os.close(from_slave)
         os.close(target)

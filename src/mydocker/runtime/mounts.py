@@ -67,6 +67,8 @@ class MountFilesystem(Record):
         if any(len(option) >= MAX_FSCONFIG_BYTES for option in data):
             mount_classic(target, self.fstype, self.source, options.ms_flags(), data)
             os.close(target)
+            if self.destination == "/dev":
+                root.dev_fd = root.open("/dev", _PATH_DIR)
             return
         try:
             mount = self._open_new(root, data)
@@ -79,7 +81,7 @@ class MountFilesystem(Record):
             _copy_up(root, self.destination, mount)
         set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
         _propagate(mount, options)
-        attach(mount, target)
+        _attach_at(root, self.destination, mount, target)
 
     def _open_new(self, root: Rootfs, data: tuple[str, ...]) -> int:
         if self.fstype != "proc" or root.pid_namespace_fd < 0:
@@ -91,7 +93,7 @@ class MountFilesystem(Record):
         return mount
 
     def _open_target(self, root: Rootfs) -> int:
-        if self.fstype not in ("proc", "sysfs"):
+        if self.fstype not in ("proc", "sysfs") and self.destination != "/dev":
             return root.ensure(self.destination, directory=True, behind_links=_may_lead_on(self.destination))
         try:
             return root.ensure(self.destination, directory=True, no_symlinks=True)
@@ -151,7 +153,9 @@ class BindMount(Record):
         mount = os.dup(self.source_fd) if self.source_fd >= 0 else self._open_inside(root) if self.inside else open_source(self)
         try:
             is_directory = stat.S_ISDIR(os.fstat(mount).st_mode)
-            target = root.ensure(self.destination, directory=is_directory, behind_links=_may_lead_on(self.destination))
+            target = root.ensure(
+                self.destination, directory=is_directory, behind_links=_may_lead_on(self.destination),
+                no_symlinks=self.destination == "/dev")
             _refuse_inside_proc(target, self.destination)
         except BaseException:
             os.close(mount)
@@ -159,8 +163,7 @@ class BindMount(Record):
         set_attributes(mount, options.set, options.clear | self._forgotten())
         set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
         _propagate(mount, options)
-        attach(mount, target)
-
+        _attach_at(root, self.destination, mount, target)
 
     def _forgotten(self) -> int:
         """Return the attributes of the source that the bind does not keep; only one where another user namespace locked them."""
@@ -312,22 +315,17 @@ class MakeConsole(Record):
 
     def apply(self, root: Rootfs) -> None:
         """Make it where it is missing."""
-        os.close(root.ensure(self.path, directory=False))
+        os.close(root.ensure_console())
 
 
-class SealMount(Record):
-    """Make a mount read-only once everything in it is made."""
+class SealDev(Record):
+    """Make what is mounted on /dev read-only once everything in it is made."""
 
     field: str
-    path: str
 
     def apply(self, root: Rootfs) -> None:
         """Set the attribute, by descriptor."""
-        fd = root.open(self.path, _PATH_DIR)
-        try:
-            set_attributes(fd, sc.MOUNT_ATTR_RDONLY, 0)
-        finally:
-            os.close(fd)
+        set_attributes(root.dev_fd, sc.MOUNT_ATTR_RDONLY, 0)
 
 
 class MaskPath(Record):
@@ -398,13 +396,19 @@ def _refuse_inside_proc(target: int, destination: str) -> None:
         raise Denied(f"mount on {destination}: it is inside of /proc")
 
 
+def _attach_at(root: Rootfs, destination: str, mount: int, target: int) -> None:
+    if destination == "/dev":
+        root.dev_fd = os.dup(mount)
+    attach(mount, target)
+
+
 def _propagate(mount_fd: int, options: MountOptions) -> None:
     for propagation, recursive in options.propagation:
         set_attributes(mount_fd, 0, 0, recursive=recursive, propagation=propagation)
 
 
 Operation = (
-    MountFilesystem | BindMount | Remount | MountCgroup | MakeConsole | SealMount | MakeDevices | FindNull | MaskPath
+    MountFilesystem | BindMount | Remount | MountCgroup | MakeConsole | SealDev | MakeDevices | FindNull | MaskPath
     | ReadonlyPath
 )
 
@@ -419,15 +423,21 @@ def plan_rootfs(spec: Spec, around: Surroundings) -> list[Operation]:
         if operation.destination == "/dev" and isinstance(operation, MountFilesystem) and options.set & sc.MOUNT_ATTR_RDONLY:
             # Read-only from the start, nothing could be made in it.
             seals = [MakeConsole(field=operation.field)] if spec.get("process", {}).get("terminal") else []
-            seals.append(SealMount(field=operation.field, path="/dev"))
+            seals.append(SealDev(field=operation.field))
             operation = operation.replace(options=options.replace(set=options.set & ~sc.MOUNT_ATTR_RDONLY))
         operations.append(operation)
     linux = spec.get("linux", {})
-    operations.append(plan_devices(spec, binds=around.in_user_namespace))
+    operations.append(FindNull() if any(map(shows_host_dev, operations)) else plan_devices(spec, binds=around.in_user_namespace))
     readonly, masked = dict.fromkeys(linux.get("readonlyPaths") or ()), dict.fromkeys(linux.get("maskedPaths") or ())
     operations += [ReadonlyPath(field="linux.readonlyPaths", path=path) for path in readonly]
     operations += [MaskPath(field="linux.maskedPaths", path=path) for path in masked]
     return operations + seals
+
+
+def shows_host_dev(operation: Operation) -> bool:
+    """Tell whether a mount makes /dev somebody else's, to stay as it is: a bind, or the one instance that devtmpfs has."""
+    return isinstance(operation, (BindMount, MountFilesystem)) and operation.destination == "/dev" and (
+        isinstance(operation, BindMount) or operation.fstype == "devtmpfs")
 
 
 def plan_mount(
@@ -464,6 +474,7 @@ def plan_mount(
 
 def apply_operations(root: Rootfs, operations: tuple[Operation, ...]) -> None:
     """Do what was planned, in order. Raises RuntimeFailed with the field, and the path, of what failed."""
+    root.find_dev()
     for operation in operations:
         try:
             operation.apply(root)

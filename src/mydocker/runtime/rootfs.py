@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 
 from mydocker.base import files
-from mydocker.base.errors import RuntimeFailed
+from mydocker.base.errors import Denied, RuntimeFailed
 from mydocker.linux import syscalls as sc
 
 TYPE_CHECKING = False
@@ -36,18 +37,20 @@ MAX_FSCONFIG_BYTES = 256
 class Rootfs:
     """The container's root as a descriptor, between its mount and pivot_root.
 
-    `fd` is an O_PATH directory in the container's own mount namespace; `null_fd` is the container's
-    /dev/null once devices.py made or found it, else -1 (masks are taken from it, never looked up by path),
-    `empty_fd` the mount that hides directories once there is one. `pid_namespace_fd` is the container's where this process
-    is not in it and its procfs must be made there (procfs.py), else -1. `channel` leads to the creator, for what of a mount
-    only that one may do.
+    `fd` is an O_PATH directory in the container's own mount namespace. `dev_fd` is its /dev, or what the spec mounts there:
+    devices are made in that and never where a path leads, for a link of an image's can have another mount cover /dev, which
+    may be a directory of the host's. `null_fd` is the container's /dev/null once devices.py made or found it, else -1 (masks
+    are taken from it, never looked up by path), `empty_fd` the mount that hides directories once there is one.
+    `pid_namespace_fd` is the container's where this process is not in it and its procfs must be made there (procfs.py), else
+    -1. `channel` leads to the creator, for what of a mount only that one may do.
     """
 
-    __slots__ = ("channel", "empty_fd", "fd", "null_fd", "pid_namespace_fd")
+    __slots__ = ("channel", "dev_fd", "empty_fd", "fd", "null_fd", "pid_namespace_fd")
 
     def __init__(self, fd: int, channel: _socket.socket) -> None:
         self.fd = fd
         self.channel = channel
+        self.dev_fd = -1
         self.null_fd = -1
         self.empty_fd = -1
         self.pid_namespace_fd = -1
@@ -55,6 +58,26 @@ class Rootfs:
     def open(self, path: str, flags: int = sc.O_PATH, *, no_symlinks: bool = False) -> int:
         """Open a path as the container would see it. Raises OSError. The caller closes it."""
         return sc.openat2(self.fd, path, flags, 0, _IN_ROOT | (sc.RESOLVE_NO_SYMLINKS if no_symlinks else 0))
+
+    def find_dev(self) -> None:
+        """Open the root file system's own /dev, making it where it is missing, before anything is mounted. Raises Denied."""
+        try:
+            self.dev_fd = self.ensure("/dev", directory=True, no_symlinks=True)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.ENOTDIR):
+                raise RuntimeFailed(f"make /dev: {os.strerror(error.errno or 0)}") from error
+            raise Denied("make devices: /dev of the root file system must be an ordinary directory") from error
+
+    def ensure_console(self) -> int:
+        """Open /dev/console (O_PATH), making it where it is missing; never behind a link. Raises Denied. The caller closes it."""
+        try:
+            return _make_file_at(self.dev_fd, "console")
+        except FileExistsError:
+            console = os.open("console", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.dev_fd)
+        if stat.S_ISLNK(os.fstat(console).st_mode):
+            os.close(console)
+            raise Denied("open a terminal: /dev/console of the root file system is a symbolic link")
+        return console
 
     def ensure(self, path: str, *, directory: bool, no_symlinks: bool = False, behind_links: bool = False) -> int:
         """Open a mount target (O_PATH), making it and its parents where missing. The caller closes it.

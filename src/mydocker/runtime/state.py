@@ -103,7 +103,6 @@ class StateRoot:
             try:
                 os.mkdir(path, 0o700)
             except FileNotFoundError:
-                # 0711 as runc's: a rootless init of another user finds its own directory by descriptor only.
                 os.makedirs(self.path, mode=0o700, exist_ok=True)
                 continue
             except FileExistsError:

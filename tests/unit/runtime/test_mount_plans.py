@@ -14,7 +14,7 @@ from mydocker.runtime.attributes import pack_limit, pack_scheduler, parse_io_pri
 from mydocker.runtime.devices import FindNull, MakeDevices, plan_devices
 from mydocker.runtime.idmap import format_map, root_of
 from mydocker.runtime.mountopts import MountOptions, parse_mount_options
-from mydocker.runtime.mounts import BindMount, MountCgroup, MountFilesystem, Remount, SealMount, Surroundings, plan_rootfs
+from mydocker.runtime.mounts import BindMount, MountCgroup, MountFilesystem, Remount, SealDev, Surroundings, plan_rootfs
 from mydocker.runtime.namespaces import format_time_offsets
 from mydocker.runtime.rootfs import find_mount_point
 
@@ -64,7 +64,7 @@ def test_mounts_become_operations_in_their_order() -> None:
 def test_a_read_only_dev_is_sealed_last() -> None:
     operations = plan({"destination": "/dev", "type": "tmpfs", "options": ["ro", "nosuid"]})
     assert operations[0].options.set == sc.MOUNT_ATTR_NOSUID
-    assert isinstance(operations[-1], SealMount)
+    assert isinstance(operations[-1], SealDev)
 
 
 @pytest.mark.parametrize(("mount", "field"), [
@@ -86,9 +86,13 @@ def test_devices_of_the_spec_take_the_place_of_the_defaults() -> None:
     assert (node.mode, node.number, node.uid, node.gid) == (stat.S_IFCHR | 0o600, os.makedev(1, 3), 7, 0)
 
 
-def test_nothing_is_made_in_a_dev_that_is_bound() -> None:
-    spec: Any = {"mounts": [{"destination": "/dev/", "type": "none", "source": "/dev", "options": ["rbind"]}]}
-    assert isinstance(plan_devices(spec, binds=False), FindNull)
+@pytest.mark.parametrize("mount", [
+    {"destination": "/dev/", "type": "none", "source": "/dev", "options": ["rbind"]},
+    {"destination": "dev", "type": "bind", "source": "/dev"}, {"destination": "//./dev", "type": "bind", "source": "/dev"},
+    {"destination": "/dev", "type": "devtmpfs"},
+])
+def test_nothing_is_made_in_a_dev_of_the_hosts(mount: dict[str, Any]) -> None:
+    assert isinstance(plan(mount)[-1], FindNull)
 
 
 @pytest.mark.parametrize("path", ["/", "/dev/../../x", "//"])
