@@ -26,7 +26,7 @@ from mydocker.linux import syscalls
 directory = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
 sys.stdout.write("up\\n"), sys.stdout.flush()
 while True:
-    syscalls.renameat2(directory, "x", directory, "link", syscalls.RENAME_EXCHANGE)
+    syscalls.renameat2(directory, sys.argv[2], directory, "link", syscalls.RENAME_EXCHANGE)
 """
 
 
@@ -51,11 +51,12 @@ def outside(runtime: Runtime) -> Iterator[str]:
 
 
 @contextmanager
-def swapping(directory: str, target: str) -> Iterator[None]:
-    """Exchange `x`, a directory, and `link`, a link to `target`, as fast as possible."""
-    os.makedirs(f"{directory}/x")
+def swapping(directory: str, target: str, name: str = "x") -> Iterator[None]:
+    """Exchange `name`, a directory unless it is there, and `link`, a link to `target`, as fast as possible."""
+    if not os.path.exists(f"{directory}/{name}"):
+        os.makedirs(f"{directory}/{name}")
     os.symlink(target, f"{directory}/link")
-    with subprocess.Popen([sys.executable, "-c", _SWAPPER, directory], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", _SWAPPER, directory, name], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         try:
@@ -219,6 +220,68 @@ def test_a_mount_target_that_is_swapped_for_a_link_stays_inside(
         for number in range(25):
             runtime("run", "--bundle", bundle, f"c{number}", code=None)
     assert mounted(runtime.directory) == [] and set(os.listdir("/")) == names
+
+
+@pytest.mark.time_limit(120)
+def test_a_null_device_that_is_swapped_for_a_link_hides_what_is_masked_or_nothing_starts(runtime: Runtime, rootfs: str) -> None:
+    """CVE-2025-31133, raced: two containers on one root file system with a /dev of its own, one swaps /dev/null."""
+    os.makedirs(f"{rootfs}/dev", exist_ok=True)
+    os.mknod(f"{rootfs}/dev/null", 0o20666, os.makedev(1, 3))
+    with open(_CORE_PATTERN) as stream:
+        before = stream.read()
+    script = f"echo x >{_CORE_PATTERN}; stat -c %t:%T /proc/keys; grep -c core_pattern /proc/self/mountinfo"
+    pts = {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]}
+    bundle = runtime.bundle(
+        "sh", "-c", script, mounts=mounts_of(runtime, pts, without=("/dev",)),
+        linux={"maskedPaths": ["/proc/keys"], "readonlyPaths": ["/proc/sys"]})
+    started = 0
+    with swapping(f"{rootfs}/dev", _CORE_PATTERN, "null"):
+        for number in range(25):
+            done = runtime("run", "--bundle", bundle, f"c{number}", code=None)
+            assert done.stdout in ("", "1:3\n0\n"), done
+            started += bool(done.stdout)
+            with open(_CORE_PATTERN) as stream:
+                assert stream.read() == before
+    assert started, "now and then the device was there"
+
+
+@pytest.mark.time_limit(120)
+def test_a_console_that_is_swapped_for_a_link_is_our_terminal_or_nothing_starts(runtime: Runtime, rootfs: str) -> None:
+    """CVE-2025-52565, raced: what is mounted on /dev/console is the slave of the master that the caller gets, on no other file."""
+    os.makedirs(f"{rootfs}/dev", exist_ok=True)
+    with open(f"{rootfs}/dev/console", "w"):
+        pass
+    pts = {"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options": ["newinstance", "ptmxmode=0666"]}
+    bundle = runtime.bundle("sleep", "100", process={"terminal": True}, mounts=mounts_of(runtime, pts, without=("/dev",)))
+    with socket.socket(socket.AF_UNIX) as listener, swapping(f"{rootfs}/dev", "/proc/sys/kernel/core_pattern", "console"):
+        listener.bind(f"{bundle}/console")
+        listener.listen()
+        for number in range(10):
+            done = runtime("create", "--bundle", bundle, "--console-socket", f"{bundle}/console", f"c{number}", code=None)
+            if done.returncode:
+                assert "/dev/console" in done.stderr or "mount" in done.stderr, done
+                continue
+            master = receive_terminal(listener)
+            pid = runtime.state(f"c{number}")["pid"]
+            with open(f"/proc/{pid}/mountinfo") as stream:
+                terminals = [line.split()[4] for line in stream if " - devpts " in line]
+            os.close(master)
+            runtime("delete", "--force", f"c{number}")
+            assert sorted(terminals) in (["/dev/console", "/dev/pts"], ["/dev/link", "/dev/pts"]), terminals
+
+
+@pytest.mark.parametrize("target", ["/proc/self/attr", "/proc/sys/kernel", "/proc"])
+def test_a_mount_target_that_is_swapped_for_a_link_into_proc_is_never_there(runtime: Runtime, target: str) -> None:
+    """CVE-2025-52881: with a tmpfs over a directory of procfs, labels and parameters are written to what is in it."""
+    shared = f"{runtime.directory}/shared"
+    trick = {"destination": "/shared/x", "type": "tmpfs", "source": "trick"}
+    mounts = mounts_of(runtime, {"destination": "/shared", "type": "bind", "source": shared, "options": ["rbind"]}, trick)
+    bundle = runtime.bundle("cat", "/proc/self/mountinfo", mounts=mounts)
+    with swapping(shared, target):
+        for number in range(10):
+            done = runtime("run", "--bundle", bundle, f"c{number}", code=None)
+            places = [line.split()[4] for line in done.stdout.splitlines() if line.split()[-2:-1] == ["trick"]]
+            assert all(place.startswith("/shared/") for place in places), done
 
 
 @pytest.mark.parametrize("path", ["etc", "tmp", "run/lock", "mnt"])

@@ -41,6 +41,8 @@ def test_a_good_one_comes_back_without_its_nulls_and_with_what_is_unknown() -> N
     (process(args="sh"), "process.args: is not a list"),
     (process(args=["a", 1]), "process.args[1]: is not a string"),
     (process(env=["A=b\0c"]), "process.env[0]: holds a NUL"),
+    (process(env=["A=\ud800"]), "process.env[0]: 'A=\\ud800' holds half of a surrogate pair"),
+    (linux("mount", sysctl={"a\0": "x"}), "linux.sysctl: holds a NUL"),
     (process(cwd="tmp"), "process.cwd: must be an absolute path"),
     (process(terminal="yes"), "process.terminal: is not true or false"),
     (process(oomScoreAdj=True), "process.oomScoreAdj: is not a whole number"),

@@ -117,14 +117,24 @@ def check_shape(value: object, shape: Any, field: str) -> object:
             raise InvalidRequest(f"{field}: is not an object")
         prefix = "" if field == "config.json" else f"{field}."
         return {
-            key: check_shape(item, shape.get(key, shape.get("*")), f"{prefix}{key}")
+            key: check_shape(item, shape.get(key, shape.get("*")), f"{prefix}{check_text(key, field)}")
             for key, item in value.items() if item is not None
         }
     if shape is not None and (not isinstance(value, shape) or (shape is int and isinstance(value, bool))):
         raise InvalidRequest(f"{field}: is not {_NAMES_OF_TYPES[shape]}")
-    if isinstance(value, str) and shape is str and "\0" in value:
+    return check_text(value, field) if isinstance(value, str) and shape is str else value
+
+
+def check_text(text: str, field: str) -> str:
+    """Return a text as it is. Raises InvalidRequest for one that the kernel could not be given, as a path or a word."""
+    if "\0" in text:
         raise InvalidRequest(f"{field}: holds a NUL")
-    return value
+    if not text.isascii():
+        try:
+            os.fsencode(text)
+        except UnicodeEncodeError:
+            raise InvalidRequest(f"{field}: {text[:80]!r} holds half of a surrogate pair") from None
+    return text
 
 
 def judge_process(process: dict[str, Any] | None) -> None:
