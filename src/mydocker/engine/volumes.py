@@ -56,9 +56,13 @@ class Volumes:
         lock.close()
         return volume
 
+    def collect(self) -> None:
+        """Remove what killed commands left of volumes that never were."""
+        stored.sweep(self._layout)
+
     def list(self) -> Sequence[Volume]:
         """Return all volumes by name."""
-        stored.sweep(self._layout)
+        self.collect()
         found = []
         for name in stored.names(self._layout):
             try:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base import files, locks, trace
+from mydocker.base import files, locks, log, trace
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import Conflict, Corrupt, NotFound
 from mydocker.base.ids import new_unique
@@ -184,7 +184,9 @@ def discard_unused(layout: Layout, wanted: list[str]) -> None:
         try:
             remove(layout, name)
         except (NotFound, Conflict):
-            continue  # gone already; or another container has it, as docker has it, too
+            continue  # gone already; or another container has it
+        except Corrupt as error:
+            log.debug("keep volume", volume=name, error=error)  # who has it cannot be told: `volume prune` will see
 
 
 def sweep(layout: Layout) -> None:

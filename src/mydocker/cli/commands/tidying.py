@@ -117,6 +117,7 @@ def _verify(context: Context) -> int:
 def _collect(context: Context) -> int:
     from mydocker.base.units import format_size
 
+    context.engine.volumes.collect()
     context.output.line(f"Total reclaimed space: {format_size(context.engine.images.collect())}")
     return 0
 
