@@ -200,7 +200,7 @@ class Answering:
                     if int(length) > len(data):
                         self.close_connection = True
 
-            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = handle_any
+            do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -146,6 +146,7 @@ class BlobWriter:
         self._size = size
         self._moved = moved
         self._is_stopped = False
+        self._piece_bytes = PIECE_BYTES
         self._shown = f"blob {digest} to {repository.shown}"
 
     def stop(self) -> None:
@@ -181,8 +182,10 @@ class BlobWriter:
         persist(self._upload_whole if self._size <= PIECE_BYTES else self._upload_in_pieces)
 
     def _begin(self) -> str:
-        """Return the place of a new upload."""
+        """Return the place of a new upload, and heed how small the registry lets a piece be that is not the last."""
         with self._ask("POST", f"{self._repository.url('blobs', 'uploads')}/", good=(202,), body=b"") as response:
+            least = response.headers.get("OCI-Chunk-Min-Length", "")
+            self._piece_bytes = max(PIECE_BYTES, int(least) if least.isdecimal() else 0)
             return redirected(response.url, response.headers.get("Location", ""))
 
     def _ask(
@@ -206,7 +209,7 @@ class BlobWriter:
         place = self._begin()
         position = failures = 0
         while position < self._size:
-            size = min(PIECE_BYTES, self._size - position)
+            size = min(self._piece_bytes, self._size - position)
             headers = {**_BINARY, "Content-Length": str(size), "Content-Range": f"{position}-{position + size - 1}"}
             try:
                 with self._ask(

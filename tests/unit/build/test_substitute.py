@@ -30,13 +30,44 @@ WORDS = [
     ("a\"b c\"d", ["ab cd"]), ("80 443", ["80", "443"]), ("\"\"", [""]),
 ]
 
+#: The corners: what docker makes of each, as its own table of such words has it (moby/buildkit frontend/dockerfile/shell).
+CORNERS = [
+    ("hello", "hello"), ("he'll'o", "hello"), ("he\\'llo", "he'llo"), ("abc\\tdef", "abctdef"), ("\"abc\\tdef\"", "abc\\tdef"),
+    ("\"abc\\\\tdef\"", "abc\\tdef"), ("'abc\\tdef'", "abc\\tdef"), ("hello\\", "hello"), ("hello\\\\", "hello\\"),
+    ("\"hel'lo\"", "hel'lo"), ("'hello\\'", "hello\\"), ("'hello\\there'", "hello\\there"),
+    ("'hello\\\\there'", "hello\\\\there"), ("\"''\"", "''"), ("$.", "$."), ("he$1x", "hex"), ("he$.x", "he$.x"),
+    ("he$pwd.", "he."), ("he$PWD", "he/home"), ("he\\$PWD", "he$PWD"), ("he\\\\$PWD", "he\\/home"), ("\"he\\$PWD\"", "he$PWD"),
+    ("\"he\\\\$PWD\"", "he\\/home"), ("\\${}", "${}"), ("\\${}aaa", "${}aaa"), ("he\\${}", "he${}"), ("he\\${}xx", "he${}xx"),
+    ("he${hi}", "he"), ("he${hi}xx", "hexx"), ("he${PWD}", "he/home"), ("he${XXX:-000}xx", "he000xx"),
+    ("he${PWD:-000}xx", "he/homexx"), ("he${XXX:-$PWD}xx", "he/homexx"), ("he${XXX:-${PWD:-yyy}}xx", "he/homexx"),
+    ("he${XXX:-${YYY:-yyy}}xx", "heyyyxx"), ("he${PWD?}", "he/home"), ("he${PWD:?}", "he/home"), ("he${NULL?}", "he"),
+    ("he${XXX:+${PWD}}xx", "hexx"), ("he${PWD:+${XXX}}xx", "hexx"), ("he${PWD:+${SHELL}}xx", "hebashxx"),
+    ("he${XXX:+000}xx", "hexx"), ("he${PWD:+000}xx", "he000xx"), ("'he${XX}'", "he${XX}"), ("\"he${PWD}\"", "he/home"),
+    ("\"he'$PWD'\"", "he'/home'"), ("\"$PWD\"", "/home"), ("'$PWD'", "$PWD"), ("'\\$PWD'", "\\$PWD"),
+    ("'\"hello\"'", "\"hello\""), ("'he\\$PWD'", "he\\$PWD"), ("he${PWD:+${PWD}:}xx", "he/home:xx"),
+    ("he${XXX:-\\$PWD:}xx", "he$PWD:xx"), ("he${XXX:-\\${PWD}z}xx", "he${PWDz}xx"), ("안녕하세요", "안녕하세요"), ("안'녕'하세요", "안녕하세요"),
+    ("안녕\\'하세요", "안녕'하세요"), ("안녕\\t하세요", "안녕t하세요"), ("\"안녕\\t하세요\"", "안녕\\t하세요"), ("안녕하세요\\", "안녕하세요"),
+    ("안녕하세요\\\\", "안녕하세요\\"), ("\"안녕'하세요\"", "안녕'하세요"), ("'안녕하세요\\'", "안녕하세요\\"), ("안녕$1x", "안녕x"), ("안녕$.x", "안녕$.x"),
+    ("안녕$pwd.", "안녕."), ("안녕$PWD", "안녕/home"), ("안녕\\$PWD", "안녕$PWD"), ("안녕\\\\$PWD", "안녕\\/home"),
+    ("안녕${PWD:-000}xx", "안녕/homexx"), ("안녕${XXX:-${KOREAN}}xx", "안녕한국어xx"), ("$KOREAN", "한국어"), ("안녕$KOREAN", "안녕한국어"),
+    ("${aaa}}", "}"), ("${aaa:-bbb}}", "bbb}"), ("${aaa:-{{bbb}", "{{bbb"), ("${aaa:-{{bbb}}", "{{bbb}"), ("$@A", "A"),
+    ("$*A", "A"), ("$#A", "A"), ("$?A", "A"), ("$-A", "A"), ("$$A", "A"), ("$!A", "A"), ("$0A", "A"), ("$12", ""), ("$_x", ""),
+    ("${SHELL-x}", "bash"), ("${NULL:-}", ""),
+]
 
-@pytest.mark.parametrize(("word", "expected"), TABLE)
+CORNERS_REFUSED = [
+    "he'llo", "he\\\\'llo", "\"hello", "\"hello\\\"", "'hello", "he${}", "he${}xx", "he${.}", "he${XXX:YYY}", "he${XXX?}",
+    "he${XXX:?}", "he${NULL:?}", "he${PWD", "he${PWD:=000}xx", "안'녕하세요", "안\\\\'녕하세요", "'안녕\\t하세요", "\"안녕하세요", "\"안녕하세요\\\"",
+    "'안녕하세요", "안녕${}", "${{aaa}", "${aaa", "${{aaa:-bbb}", "${aaa:-bbb",
+]
+
+
+@pytest.mark.parametrize(("word", "expected"), [*TABLE, *CORNERS])
 def test_word_becomes(word: str, expected: str) -> None:
     assert substitute(word, VARIABLES) == expected
 
 
-@pytest.mark.parametrize("word", ERRORS)
+@pytest.mark.parametrize("word", [*ERRORS, *CORNERS_REFUSED])
 def test_word_is_refused(word: str) -> None:
     with pytest.raises(InvalidRequest):
         substitute(word, VARIABLES)
