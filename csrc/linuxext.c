@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -402,6 +403,21 @@ static PyObject *py_capset(PyObject *self, PyObject *args) {
     return none_or_failed(syscall(SYS_capset, &header, data));
 }
 
+static PyObject *py_setfsids(PyObject *self, PyObject *args) {
+    unsigned int uid, gid;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "II:setfsids", &uid, &gid))
+        return NULL;
+    /* Neither call reports a failure: both return what was before, and leave it with an id that is none. */
+    setfsgid(gid);
+    setfsuid(uid);
+    if ((gid_t)setfsgid((gid_t)-1) != gid || (uid_t)setfsuid((uid_t)-1) != uid) {
+        errno = EPERM;
+        return failed();
+    }
+    Py_RETURN_NONE;
+}
+
 static PyObject *py_sethostname(PyObject *self, PyObject *args) {
     const char *name;
     Py_ssize_t length;
@@ -550,6 +566,7 @@ static PyMethodDef methods[] = {
     {"prctl", py_prctl, METH_VARARGS, "prctl(option, arg2=0, arg3=0, arg4=0, arg5=0) -> int"},
     {"capget", py_capget, METH_VARARGS, "capget(pid=0) -> (effective, permitted, inheritable)"},
     {"capset", py_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
+    {"setfsids", py_setfsids, METH_VARARGS, "setfsids(uid, gid): setfsgid(2) and setfsuid(2), of the calling thread"},
     {"sethostname", py_sethostname, METH_VARARGS, "sethostname(name)"},
     {"set_mempolicy", py_set_mempolicy, METH_VARARGS, "set_mempolicy(mode, nodes)"},
     {"setdomainname", py_setdomainname, METH_VARARGS, "setdomainname(name)"},

@@ -9,13 +9,13 @@ import os
 
 from mydocker.base.errors import InvalidRequest, MydockerError
 from mydocker.base.undo import Undo
+from mydocker.linux.inroot import clean
 
 from . import instructions
 from .dockerfile import Node, is_heredoc, parse_instruction
 from .ignore import IgnoreRules
 from .modes import Ownership, parse_mode
 from .request import RunStep
-from .sources import clean
 from .stages import find_stage
 from .state import Layer, StageState
 from .substitute import substitute, substitute_words

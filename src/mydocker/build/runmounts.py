@@ -17,6 +17,7 @@ from mydocker.base.errors import InvalidRequest, NotFound, Unsupported
 from mydocker.base.record import Record
 from mydocker.base.units import parse_size
 from mydocker.linux import beneath
+from mydocker.linux.inroot import clean, path_in
 from mydocker.oci.digest import digest_of
 
 from .contenthash import ContentHash
@@ -24,9 +25,9 @@ from .ignore import IgnoreRules
 from .modes import Ownership
 from .request import HostMount
 from .secrets import PREFIX, unlink_if_there
-from .sources import Source, add_digest, clean, close_sources, find_sources
+from .sources import Source, add_digest, close_sources, find_sources
 from .substitute import substitute
-from .tree import copy_sources, path_in
+from .tree import copy_sources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

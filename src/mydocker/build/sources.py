@@ -52,17 +52,6 @@ class Source(Record):
         return beneath.open_beneath(self.fd, entry.path, flags)
 
 
-def clean(path: str) -> list[str]:
-    """Return the names of a path without `.`, `..` resolved as in a root."""
-    names: list[str] = []
-    for name in path.split("/"):
-        if name == "..":
-            names[-1:] = []
-        elif name not in ("", "."):
-            names.append(name)
-    return names
-
-
 def find_sources(root_fd: int, pattern: str, rules: IgnoreRules, excludes: IgnoreRules) -> list[Source]:
     """Return what a source word of COPY means below a root, in order; a pattern may mean nothing.
 

@@ -9,11 +9,12 @@ import os
 import stat
 
 from mydocker.base.errors import InvalidRequest
-from mydocker.linux import beneath
+from mydocker.linux import beneath, inroot
+from mydocker.linux.inroot import clean
 from mydocker.storage import trash
 from mydocker.storage.unpack import set_xattrs
 
-from .sources import clean, read_xattrs
+from .sources import read_xattrs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _CHUNK = 1 << 20
-_MAX_LINKS = 40
 
 
 def make_directories(root_fd: int, path: str, owner: tuple[int, int] = (0, 0), mode: int = 0o755, *, followed: int = 0) -> int:
@@ -49,9 +49,9 @@ def make_directories(root_fd: int, path: str, owner: tuple[int, int] = (0, 0), m
             try:
                 os.mkdir(name, 0o700, dir_fd=parent_fd)
             except FileExistsError:  # a link to nowhere
-                if followed > _MAX_LINKS:
+                if followed > inroot.MAX_LINKS:
                     raise InvalidRequest(f"{path}: too many symbolic links") from None
-                target = "/".join((_target_of(root_fd, parent_fd, name), *map(os.fsdecode, reversed(missing))))
+                target = "/".join((inroot.target_of(root_fd, parent_fd, name), *map(os.fsdecode, reversed(missing))))
                 return make_directories(root_fd, target, owner, mode, followed=followed + 1)
             fd = os.open(name, _DIRECTORY, dir_fd=parent_fd)
         finally:
@@ -82,53 +82,12 @@ def _copy_single(source: Source, root_fd: int, destination: str, into_directory:
     if into_directory:
         directory, name = destination, source.name
     else:
-        directory, name = _follow_file(root_fd, destination)
+        directory, name = inroot.follow_file(root_fd, destination)
     parent_fd = make_directories(root_fd, directory, ownership.owner or (0, 0))
     try:
         _copy_entry(source, source.entries[0], parent_fd, name, ownership)
     finally:
         os.close(parent_fd)
-
-
-def _follow_file(root_fd: int, destination: str, *, followed: int = 0) -> tuple[str, bytes]:
-    """Return directory and name of a file's destination; a link there is followed in the root, also one to nowhere."""
-    names = clean(destination)
-    try:
-        fd = beneath.open_in_root(root_fd, "/".join(names), os.O_PATH)
-    except OSError:
-        target = _link_at(root_fd, names) if followed < _MAX_LINKS else ""
-        return _follow_file(root_fd, target, followed=followed + 1) if target else ("/".join(names[:-1]), os.fsencode(names[-1]))
-    try:
-        inside = clean(path_in(root_fd, fd))
-        return "/".join(inside[:-1]), os.fsencode(inside[-1])
-    finally:
-        os.close(fd)
-
-
-def _link_at(root_fd: int, names: list[str]) -> str:
-    """Return the path in the root that the link at a path means; nothing, when there is no link."""
-    try:
-        parent_fd = beneath.open_in_root(root_fd, "/".join(names[:-1]), os.O_PATH | os.O_DIRECTORY)
-    except OSError:
-        return ""
-    try:
-        return _target_of(root_fd, parent_fd, os.fsencode(names[-1]))
-    except OSError:
-        return ""
-    finally:
-        os.close(parent_fd)
-
-
-def _target_of(root_fd: int, parent_fd: int, name: bytes) -> str:
-    """Return the path in the root that a link means. Raises OSError (EINVAL) when it is none."""
-    target = os.fsdecode(os.readlink(name, dir_fd=parent_fd))
-    return target if target.startswith("/") else f"{path_in(root_fd, parent_fd)}/{target}"
-
-
-def path_in(root_fd: int, fd: int) -> str:
-    """Return a descriptor's path in a root: both lie in one mount, where paths begin at the root's."""
-    root, path = os.readlink(f"/proc/self/fd/{root_fd}"), os.readlink(f"/proc/self/fd/{fd}")
-    return path if root == "/" else path.removeprefix(root)
 
 
 def is_directory(root_fd: int, path: str) -> bool:
@@ -145,7 +104,7 @@ def create_file(root_fd: int, destination: str, name: bytes, owner: tuple[int, i
     if destination.endswith("/") or is_directory(root_fd, destination):
         directory = destination
     else:
-        directory, name = _follow_file(root_fd, destination)
+        directory, name = inroot.follow_file(root_fd, destination)
     parent_fd = make_directories(root_fd, directory, owner)
     try:
         _clear(parent_fd, name)

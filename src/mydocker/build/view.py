@@ -63,30 +63,19 @@ def _mount(options: list[tuple[str, str]]) -> int:
 
 def _mount_in_thread(lower_dirs: Sequence[str], upper_dir: str, work_dir: str) -> int:
     """Mount with mount(2), in the mount namespace of a thread that ends with it, and return a copy of the mount."""
-    import threading  # cold
-
+    from mydocker.linux.private_mounts import in_private_mounts  # cold: old kernels
     from mydocker.runtime.rootfs import mount_overlay
 
-    found: list[int | BaseException] = []
     options = [f"lowerdir={LOWER_SEPARATOR.join(lower_dirs)}", *_OPTIONS]
     options += [f"upperdir={upper_dir}", f"workdir={work_dir}"] if upper_dir else []
 
-    def work() -> None:
-        try:
-            sc.unshare(sc.CLONE_NEWNS)
-            sc.mount(None, "/", None, sc.MS_REC | sc.MS_PRIVATE, None)
-            # Any directory does: nobody else sees what is on it.
-            target = os.path.dirname(work_dir) if upper_dir else lower_dirs[0]
-            mount_overlay(target, options)
-            found.append(sc.open_tree(sc.AT_FDCWD, target, sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC))
-        except BaseException as error:
-            found.append(error)
+    def work() -> int:
+        # Any directory does: nobody else sees what is on it.
+        target = os.path.dirname(work_dir) if upper_dir else lower_dirs[0]
+        mount_overlay(target, options)
+        return sc.open_tree(sc.AT_FDCWD, target, sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC)
 
-    thread = threading.Thread(target=work, name="mydocker-view")
-    thread.start()
-    thread.join()
-    if isinstance(found[0], OSError):
-        raise Unavailable(f"mount the stage's layers: {errno.errorcode.get(found[0].errno or 0)}") from found[0]
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    return found[0]
+    try:
+        return in_private_mounts(work)
+    except OSError as error:
+        raise Unavailable(f"mount the stage's layers: {errno.errorcode.get(error.errno or 0)}") from error

@@ -11,6 +11,9 @@ IMAGE_OPTIONS = (
     Option("commit import", "change", "c", "list", _CHANGE, value="LINE", lands="change"),
     Option("commit", "message", "m", "str", "Comment of the image", value="TEXT", lands="message"),
     Option("commit", "pause", "p", "bool", "Freeze the container meanwhile", lands="pause", default=True),
+    Option("cp", "archive", "a", "bool", "Keep the owners of files (default: root in a container, the caller on the host)"),
+    Option("cp", "follow-link", "L", "bool", "Copy what a link at the end of the source leads to, not the link"),
+    Option("cp", "quiet", "q", "bool", "Show no progress; there is none without a terminal"),
     Option("export", "output", "o", "str", "Write to a file instead of standard output", value="FILE", default=""),
 
     Option("images", "all", "a", "bool", "Accepted for docker's sake: there are no hidden images"),

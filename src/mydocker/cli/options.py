@@ -87,6 +87,8 @@ VERBS = (
     Verb("wait", "CONTAINER...", "Wait until containers end and print their exit codes", 1, -1),
     Verb("rm", "CONTAINER...", "Remove containers that are not running", 1, -1),
     Verb("port", "CONTAINER [PORT[/PROTOCOL]]", "Show where the ports of a container are published", 1, 2),
+    Verb("cp", "CONTAINER:PATH PATH|- or PATH|- CONTAINER:PATH", "Copy files between a container and the host, or a tar stream",
+         2, 2),
     Verb("commit", "CONTAINER [IMAGE[:TAG]]", "Make an image of a container as it is now", 1, 2),
     Verb("export", "CONTAINER", "Write a container's file system as a tar", 1, 1),
     Verb("inspect", "NAME...", "Show everything known about containers, images or volumes, as JSON", 1, -1),
@@ -253,7 +255,7 @@ RARE = frozenset((
 
 #: Verbs whose rows are in image_options.py.
 _IMAGE_VERBS = frozenset((
-    "commit", "export", "images", "history", "rmi", "import", "load", "pull", "push", "login", "logout", "tag", "save",
+    "commit", "cp", "export", "images", "history", "rmi", "import", "load", "pull", "push", "login", "logout", "tag", "save",
     "image-prune", "image-verify", "system-df", "system-prune", "gc", "build", "builder-prune",
 ))
 
@@ -262,7 +264,7 @@ GROUPS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "container": {
         **{verb: (verb, ()) for verb in (
             "run", "create", "start", "ps", "logs", "exec", "attach", "stop", "restart", "kill", "pause", "unpause",
-            "wait", "rm", "port", "commit", "export",
+            "wait", "rm", "port", "commit", "export", "cp",
         )},
         "ls": ("ps", ()), "list": ("ps", ()), "remove": ("rm", ()), "inspect": ("inspect", ("--type=container",)),
     },

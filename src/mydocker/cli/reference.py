@@ -94,6 +94,12 @@ _DIFFERENCES = (
      "the last stage of the start stays as process 1, from sealed memory",
      "a program of the host, mounted at /sbin/docker-init"),
     ("`--runtime`", "a program on `PATH` or a path; also `MYDOCKER_RUNTIME`", "a name from the daemon's configuration"),
+    ("`cp`, owners",
+     "as docker's documentation has it: without `-a` files become root's in a container and the caller's on the host, with `-a` "
+     "they keep their owners (a tar on standard input always says its own); a file that becomes another's loses its set-id bits",
+     "owners are always kept on the way in, never on the way out, and so are set-id bits"),
+    ("`cp`, what is seen", "also a tmpfs of `--tmpfs` or `--mount` while the container lives", "what is below it"),
+    ("`cp`, links", "copied as they are, wherever they lead", "a relative one that leads out of the destination is an error"),
     ("`--cidfile`", "the file must not exist", "the same"),
     ("`exec --privileged`", "every capability; the container's seccomp filter stays", "the same"),
     ("exit codes", "125 for every error of the engine, on every verb", "1 on verbs other than `run`"),

@@ -2,6 +2,7 @@
 """
 from __future__ import annotations
 
+import os
 from _thread import allocate_lock
 
 from mydocker.base import paths, trace
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mydocker.monitor.logs import LogLine
     from mydocker.network.model import Endpoint
 
+    from .copying import Archive, Copied, PathStat
     from .creating import Creator
     from .execs import ExecOptions, ExecResult
     from .keywords import Options
@@ -453,3 +455,45 @@ class Container:
         from .exporting import export  # cold
 
         export(self._store, self.refresh()._record, target)
+
+    def copy_in(
+        self, source: str | os.PathLike[str], path: str, *, archive: bool = False, follow: bool = False,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Copied:
+        """Copy a file or directory of the host into it, by the rules of `mydocker cp`, running or not.
+
+        `archive` keeps owners, else all becomes root's; `follow` takes what a link leads to.
+        Raises NotFound, InvalidRequest, Denied (read-only), Unavailable (disk full).
+        """
+        from .copying import copy_in  # cold
+
+        return copy_in(self._store, self.id, os.fspath(source), path, archive=archive, follow=follow, on_bytes=on_bytes)
+
+    def copy_out(
+        self, path: str, target: str | os.PathLike[str], *, archive: bool = False, follow: bool = False,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> Copied:
+        """Copy a file or directory of its to the host, as `copy_in` does the other way; else all becomes the caller's."""
+        from .copying import copy_out  # cold
+
+        return copy_out(self._store, self.id, path, os.fspath(target), archive=archive, follow=follow, on_bytes=on_bytes)
+
+    def put_archive(
+        self, path: str, data: bytes | int | BinaryIO, *, archive: bool = True, on_bytes: Callable[[int], None] | None = None,
+    ) -> Copied:
+        """Take a tar apart in a directory of it; `archive` keeps the owners that the tar says."""
+        from .copying import write_archive  # cold
+
+        return write_archive(self._store, self.id, path, data, archive=archive, on_bytes=on_bytes)
+
+    def get_archive(self, path: str, *, follow: bool = False) -> Archive:
+        """Return a path of it as a tar: an iterable of bytes with `stat`, to be closed or used in a `with`."""
+        from .copying import read_archive  # cold
+
+        return read_archive(self._store, self.id, path, follow=follow)
+
+    def stat(self, path: str) -> PathStat:
+        """Return what is at a path of it, a link itself, with `link_target`. Raises NotFound."""
+        from .copying import stat_path  # cold
+
+        return stat_path(self._store, self.id, path)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 
 from mydocker.base import paths
-from mydocker.base.errors import Conflict, Unavailable
-from mydocker.linux import syscalls
+from mydocker.base.errors import Conflict
+from mydocker.linux.private_mounts import in_private_mounts
 from mydocker.runtime.rootfs import mount_overlay
+from mydocker.storage import snapshots
 from mydocker.storage.diff import read_tree
 from mydocker.storage.layer_locks import lock_layers
-from mydocker.storage.snapshots import LOWER_SEPARATOR
 
 from .lifecycle import CREATING
 
@@ -44,29 +44,9 @@ def export(store: Store, record: ContainerRecord, target: int | BinaryIO) -> Non
 
 def open_merged(directory: str, lower_dirs: tuple[str, ...]) -> int:
     """Return the root directory of the joined layers on a detached mount; the caller closes it. Raises RuntimeFailed, OSError."""
-    import threading  # cold
+    def mount() -> int:
+        place = f"{directory}/{paths.BUNDLE}/rootfs"
+        mount_overlay(place, snapshots.reading_options(directory, lower_dirs))
+        return os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
-    found: list[int] = []
-    failures: list[BaseException] = []
-
-    def mount() -> None:
-        try:
-            # Of this thread alone, and so is the namespace; both end with it.
-            syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.mount(None, "/", None, syscalls.MS_REC | syscalls.MS_PRIVATE, None)
-            place = f"{directory}/{paths.BUNDLE}/rootfs"
-            # The write layer is a lower directory of this overlay: a second one with it as its upper would be refused.
-            layers = LOWER_SEPARATOR.join((f"{directory}/{paths.UPPER}", *lower_dirs))
-            mount_overlay(place, [f"lowerdir={layers}", "redirect_dir=follow"])
-            found.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=mount, name="mydocker-export", daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    if not found:
-        raise Unavailable("export: the layers could not be joined")
-    return found[0]
+    return in_private_mounts(mount)

@@ -54,8 +54,8 @@ def start(
             begin: Callable[[], StartedRecord] = session.start
         else:
             release(store, record)
-            if record.config["rm"]:
-                allow_second_mount(store.layout.container(container_id))
+            # Volatile is the mount of one that goes with its end, and that of `cp` into an ended one.
+            allow_second_mount(store.layout.container(container_id))
             session = _restart(store, creator, _forget_end(record), lock.fd, client_flags, console_size)
             begin = session.wait_started
         try:

@@ -32,6 +32,7 @@ from mydocker._linux import (
     renameat2,
     set_mempolicy,
     setdomainname,
+    setfsids,
     sethostname,
     setns,
     umount2,
@@ -43,7 +44,7 @@ __all__ = [
     "capget", "capset", "clone3", "close_range", "fsconfig", "fsmount", "fsopen", "fspick", "fstatfs_type",
     "inotify_add_watch", "inotify_init1", "madvise", "mount", "mount_setattr", "move_mount", "open_tree", "openat2",
     "pivot_root", "prctl",
-    "renameat2", "set_mempolicy", "setdomainname", "sethostname", "setns", "umount2", "unshare",
+    "renameat2", "set_mempolicy", "setdomainname", "setfsids", "sethostname", "setns", "umount2", "unshare",
 ]
 
 AT_FDCWD = -100

@@ -184,7 +184,7 @@ class BindMount(Record):
             mount = clone_fd(fd, recursive=self.options.recursive)
         finally:
             os.close(fd)
-        if self.userns_fd >= 0:
+        if self.userns_fd >= 0 and root.channel is not None:
             sync.ask(root.channel, sync.MOUNT, mount)
         return mount
 

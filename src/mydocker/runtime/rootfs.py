@@ -42,12 +42,12 @@ class Rootfs:
     may be a directory of the host's. `null_fd` is the container's /dev/null once devices.py made or found it, else -1 (masks
     are taken from it, never looked up by path), `empty_fd` the mount that hides directories once there is one.
     `pid_namespace_fd` is the container's where this process is not in it and its procfs must be made there (procfs.py), else
-    -1. `channel` leads to the creator, for what of a mount only that one may do.
+    -1. `channel` leads to the creator, for what of a mount only that one may do; there is none where a root is only looked at.
     """
 
     __slots__ = ("channel", "dev_fd", "empty_fd", "fd", "null_fd", "pid_namespace_fd")
 
-    def __init__(self, fd: int, channel: _socket.socket) -> None:
+    def __init__(self, fd: int, channel: _socket.socket | None = None) -> None:
         self.fd = fd
         self.channel = channel
         self.dev_fd = -1

@@ -1,11 +1,11 @@
-"""What a container wrote, as a diff: its upper directory of overlayfs turned into a tar of the OCI kind; or a whole tree.
+"""What a container wrote, as a diff: its upper directory of overlayfs turned into a tar of the OCI kind; or any tree or file.
 
 Owns the reverse of `unpack`: whiteouts become `.wh.` entries, opaque directories get their marker,
 extended attributes go into pax records, second names of a file become hard links. Sorted, so that
 equal trees give equal bytes. Holes are written as zeros in a diff (layer.md: sparse entries are not understood
-everywhere) and as holes in the tar of a whole tree. The container may still be running and its tree is hostile: each
-directory is opened beneath the upper directory without following links, and a file's entry has the
-size that its header says, whatever happens to the file.
+everywhere), and as holes in the tar of a whole tree unless told otherwise. The container may still be running and its
+tree is hostile: each directory is opened beneath the upper directory without following links, and a file's entry has
+the size that its header says, whatever happens to the file.
 """
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ from .unpack import OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
+
+    #: (uid, gid) of a file -> (uid, gid) in the archive.
+    Owner = Callable[[int, int], tuple[int, int]]
 
 _CHUNK_BYTES = 256 << 10
 #: What opening says of something that is gone, or is something else by now (ELOOP: a link).
@@ -47,11 +50,41 @@ def read_tree(root_fd: int) -> Callable[[], bytes]:
 
     Takes the descriptor over; it is closed when all was read.
     """
-    pieces = _chunked(_Walk(root_fd, is_diff=False).tar())
+    pieces = tar_tree(root_fd)
     return lambda: next(pieces, b"")
 
 
-def _chunked(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def tar_tree(root_fd: int, name: bytes = b"", *, keeps_holes: bool = True, owner: Owner | None = None) -> Generator[bytes]:
+    """Yield the tar of a directory, which is called `name` in it (`.`, `/` and none are its root).
+
+    Takes the descriptor over; it is closed with the iterator.
+    """
+    return _chunked(_Walk(root_fd, is_diff=False, name=name, keeps_holes=keeps_holes, owner=owner).tar())
+
+
+def tar_entry(fd: int, name: bytes, *, keeps_holes: bool = True, owner: Owner | None = None) -> Generator[bytes]:
+    """Yield the tar of the one file, link or device that an O_PATH descriptor is; the caller closes that.
+
+    Raises Unsupported for a socket, OSError.
+    """
+    status = os.fstat(fd)
+    kind = stat.S_IFMT(status.st_mode)
+    if kind == stat.S_IFSOCK:
+        raise Unsupported(f"archive {_shown(name)}: sockets not supported")
+    if kind == stat.S_IFREG:
+        # By the descriptor, not once more by name: what was looked at is what is read.
+        data_fd = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            yield from _chunked(_content(name, data_fd, keeps_holes=keeps_holes, owner=owner))
+        finally:
+            os.close(data_fd)
+    else:
+        target = os.readlink(b"", dir_fd=fd) if kind == stat.S_IFLNK else b""
+        yield from _header(name, status, target=target, owner=owner)
+    yield bytes(2 * BLOCK)
+
+
+def _chunked(pieces: Iterator[bytes]) -> Generator[bytes]:
     waiting: list[bytes] = []
     size = 0
     for piece in pieces:
@@ -65,9 +98,15 @@ def _chunked(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Walk:
-    def __init__(self, root_fd: int, *, is_diff: bool) -> None:
+    def __init__(
+        self, root_fd: int, *, is_diff: bool, name: bytes = b"", keeps_holes: bool = True, owner: Owner | None = None,
+    ) -> None:
         self._root_fd = root_fd
         self._is_diff = is_diff
+        self._keeps_holes = keeps_holes and not is_diff
+        self._owner = owner
+        self._top = name.rstrip(b"/") + b"/" if name else b"./"
+        self._prefix = self._top if name else b""
         self._links: dict[tuple[int, int], bytes] = {}
 
     def tar(self) -> Iterator[bytes]:
@@ -90,7 +129,8 @@ class _Walk:
             return  # removed or replaced while we walked
         try:
             if path or not self._is_diff:
-                yield from _header((path or b".") + b"/", os.fstat(fd), xattrs=_xattrs(fd))
+                named = self._prefix + path + b"/" if path else self._top
+                yield from _header(named, os.fstat(fd), xattrs=_xattrs(fd), owner=self._owner)
                 if self._is_diff and _is_opaque(fd, path):
                     yield from _header(path + b"/" + OPAQUE_MARKER, None)
             below = []
@@ -120,10 +160,10 @@ class _Walk:
         if status.st_nlink > 1:
             first = self._links.setdefault((status.st_dev, status.st_ino), path)
             if first != path:
-                yield from _header(path, status, link=first)
+                yield from _header(self._prefix + path, status, link=self._prefix + first, owner=self._owner)
                 return
         if kind == stat.S_IFREG:
-            yield from _file(path, name, directory_fd, keeps_holes=not self._is_diff)
+            yield from _file(self._prefix + path, name, directory_fd, keeps_holes=self._keeps_holes, owner=self._owner)
         elif kind == stat.S_IFLNK:
             try:
                 target = os.readlink(name, dir_fd=directory_fd)
@@ -131,9 +171,9 @@ class _Walk:
                 if error.errno not in (*_REPLACED, errno.EINVAL):
                     raise
                 return
-            yield from _header(path, status, target=target)
+            yield from _header(self._prefix + path, status, target=target, owner=self._owner)
         else:
-            yield from _header(path, status)
+            yield from _header(self._prefix + path, status, owner=self._owner)
 
 
 def _stat(name: bytes, directory_fd: int) -> os.stat_result | None:
@@ -143,34 +183,48 @@ def _stat(name: bytes, directory_fd: int) -> os.stat_result | None:
         return None
 
 
-def _file(path: bytes, name: bytes, directory_fd: int, *, keeps_holes: bool) -> Iterator[bytes]:
+def _file(
+    path: bytes, name: bytes, directory_fd: int, *, keeps_holes: bool, owner: Owner | None
+) -> Iterator[bytes]:
     try:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory_fd)
     except OSError as error:
         if error.errno in (*_REPLACED, errno.ENXIO):  # a socket, or a device without a driver
             return
+        if error.errno == errno.EACCES and not _is_regular(name, directory_fd):  # by now a device, on a mount without them
+            return
         raise
     try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            return
-        pieces = _data_pieces(fd, status) if keeps_holes else None
-        if pieces is None:
-            yield from _header(path, status, xattrs=_xattrs(fd))
-            yield from _data(fd, 0, status.st_size)
-            yield bytes(-status.st_size % BLOCK)
-            return
-        lines = [len(pieces), *(number for piece in pieces for number in piece)]
-        table = b"".join(b"%d\n" % number for number in lines)
-        table += bytes(-len(table) % BLOCK)
-        stored = len(table) + sum(length for _, length in pieces)
-        yield from _header(path, status, xattrs=_xattrs(fd), sparse_bytes=stored)
-        yield table
-        for offset, length in pieces:
-            yield from _data(fd, offset, length)
-        yield bytes(-stored % BLOCK)
+        yield from _content(path, fd, keeps_holes=keeps_holes, owner=owner)
     finally:
         os.close(fd)
+
+
+def _is_regular(name: bytes, directory_fd: int) -> bool:
+    status = _stat(name, directory_fd)
+    return status is not None and stat.S_ISREG(status.st_mode)
+
+
+def _content(path: bytes, fd: int, *, keeps_holes: bool, owner: Owner | None) -> Iterator[bytes]:
+    """Yield an open file's entry, header and data; nothing if it is no plain file."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        return
+    pieces = _data_pieces(fd, status) if keeps_holes else None
+    if pieces is None:
+        yield from _header(path, status, xattrs=_xattrs(fd), owner=owner)
+        yield from _data(fd, 0, status.st_size)
+        yield bytes(-status.st_size % BLOCK)
+        return
+    lines = [len(pieces), *(number for piece in pieces for number in piece)]
+    table = b"".join(b"%d\n" % number for number in lines)
+    table += bytes(-len(table) % BLOCK)
+    stored = len(table) + sum(length for _, length in pieces)
+    yield from _header(path, status, xattrs=_xattrs(fd), sparse_bytes=stored, owner=owner)
+    yield table
+    for offset, length in pieces:
+        yield from _data(fd, offset, length)
+    yield bytes(-stored % BLOCK)
 
 
 def _data(fd: int, offset: int, size: int) -> Iterator[bytes]:
@@ -228,6 +282,7 @@ def _header(
     target: bytes = b"",
     xattrs: dict[bytes, bytes] | None = None,
     sparse_bytes: int = -1,
+    owner: Owner | None = None,
 ) -> Iterator[bytes]:
     """Yield the header blocks of one entry; without `status` it is an empty marker file of root.
 
@@ -236,6 +291,8 @@ def _header(
     mode, uid, gid, size, mtime, device, kind = 0o600, 0, 0, 0, 0, 0, b"0"
     if status is not None:
         mode, uid, gid = stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid
+        if owner is not None:
+            uid, gid = owner(uid, gid)
         mtime, device = max(int(status.st_mtime), 0), status.st_rdev
         kind = b"1" if link else _TYPES[stat.S_IFMT(status.st_mode)]
         size = status.st_size if kind == b"0" else 0

@@ -13,6 +13,16 @@ from mydocker.base.errors import Corrupt
 
 from .tarheader import BLOCK
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Protocol
+
+    class Chunks(Protocol):
+        """Chunks in order."""
+
+        def get(self) -> bytes: ...
+
 #: 32 chunks of 256 KiB: enough to ride over a slow directory, 8 MiB at most.
 DEPTH = 32
 CHUNK_BYTES = 256 << 10
@@ -53,10 +63,27 @@ class ChunkQueue:
             pass
 
 
+class ChunkIterator:
+    """Chunks of an iterator, counted as they pass; b"" at the end. `on_bytes` is told the count."""
+
+    def __init__(self, chunks: Iterator[bytes], on_bytes: Callable[[int], None] | None = None) -> None:
+        self._chunks = chunks
+        self._on_bytes = on_bytes
+        self.size_bytes = 0
+
+    def get(self) -> bytes:
+        """Return the next chunk."""
+        chunk = next(self._chunks, b"")
+        self.size_bytes += len(chunk)
+        if self._on_bytes is not None:
+            self._on_bytes(self.size_bytes)
+        return chunk
+
+
 class QueueSource:
     """A `tarstream.Source` over a ChunkQueue (or anything with its `get`)."""
 
-    def __init__(self, chunks: ChunkQueue) -> None:
+    def __init__(self, chunks: Chunks) -> None:
         self._chunks = chunks
         self._view = memoryview(b"")
         self._position = 0

@@ -64,6 +64,14 @@ def overlay_mount(lower_dirs: Sequence[str], container_dir: str, *, volatile: bo
     return {"destination": "/", "type": "overlay", "source": "overlay", "options": options}
 
 
+def reading_options(container_dir: str, lower_dirs: Sequence[str]) -> list[str]:
+    """Return the options of a read-only overlay of what a container has, also while its own is mounted.
+
+    The write layer is the top lower directory: a second overlay with it as its upper directory would be refused.
+    """
+    return [f"lowerdir={LOWER_SEPARATOR.join((f'{container_dir}/{UPPER}', *lower_dirs))}", "redirect_dir=follow"]
+
+
 def allow_second_mount(container_dir: str) -> None:
     """Take away the mark by which overlayfs refuses to mount a `volatile` write layer again.
 

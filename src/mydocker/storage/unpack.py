@@ -51,6 +51,9 @@ def own_umask() -> None:
 class Unpacker:
     """Unpacks one archive below `root_fd` (an empty directory that nobody else writes to)."""
 
+    #: Whether each mode is set by itself, because the umask is not 0 or directories are not made with theirs.
+    SETS_EVERY_MODE = False
+
     def __init__(self, root_fd: int, limits: Limits) -> None:
         self._root_fd = root_fd
         self._limits = limits
@@ -83,7 +86,7 @@ class Unpacker:
             name = b"."
             self._finish_directories()
         except OSError as error:
-            raise _judged(error, name) from error
+            raise self._judge(error, name) from error
         finally:
             self._forget_handles()
 
@@ -99,7 +102,7 @@ class Unpacker:
             self._make_directory(path, head, base, entry)
             return
         if not path:
-            raise Corrupt(f"unpack {_shown(entry.name)}: the root must be a directory")
+            raise Corrupt(f"unpack {shown(entry.name)}: the root must be a directory")
         make = self._makers[entry.type]
         parent_fd = self._handles.get(head)
         if parent_fd is None:
@@ -115,56 +118,59 @@ class Unpacker:
     # --- one maker a kind; each creates exclusively ---------------------------------------------------
 
     def _make_file(self, parent_fd: int, base: bytes, entry: Entry, source: Source) -> None:
-        mode = entry.mode
-        fd = os.open(base, _CREATE, mode & 0o1777, dir_fd=parent_fd)
+        fd = os.open(base, _CREATE, entry.mode & 0o1777, dir_fd=parent_fd)
         try:
-            if (entry.uid, entry.gid) != self._owner:
-                os.fchown(fd, entry.uid, entry.gid)
-            if entry.sparse is None:
-                source.copy_to(fd, entry.size)
-            else:
-                for offset, length in entry.sparse:
-                    os.lseek(fd, offset, os.SEEK_SET)
-                    source.copy_to(fd, length)
-                os.ftruncate(fd, entry.real_size)
-            # After chown and write: both clear these bits and file capabilities.
-            if mode & 0o6000:
-                os.fchmod(fd, mode)
-            if entry.xattrs:
-                set_xattrs(fd, entry.xattrs)
-            time_ns = _clamped(entry.mtime_ns)
-            os.utime(fd, ns=(time_ns, time_ns))
+            self._fill(fd, entry, source)
         finally:
             os.close(fd)
+
+    def _fill(self, fd: int, entry: Entry, source: Source) -> None:
+        """Write a new file: its owner, data, mode, attributes and times."""
+        if (entry.uid, entry.gid) != self._owner:
+            os.fchown(fd, entry.uid, entry.gid)
+        if entry.sparse is None:
+            source.copy_to(fd, entry.size)
+        else:
+            for offset, length in entry.sparse:
+                os.lseek(fd, offset, os.SEEK_SET)
+                source.copy_to(fd, length)
+            os.ftruncate(fd, entry.real_size)
+        # After chown and write: both clear these bits and file capabilities.
+        if entry.mode & 0o6000 or self.SETS_EVERY_MODE:
+            os.fchmod(fd, entry.mode)
+        if entry.xattrs:
+            set_xattrs(fd, entry.xattrs)
+        time_ns = _clamped(entry.mtime_ns)
+        os.utime(fd, ns=(time_ns, time_ns))
         self.size_bytes += entry.size
 
     def _make_symlink(self, parent_fd: int, base: bytes, entry: Entry, _source: Source) -> None:
         if not entry.linkname:
-            raise Corrupt(f"unpack {_shown(entry.name)}: an empty symbolic link")
+            raise Corrupt(f"unpack {shown(entry.name)}: an empty symbolic link")
         os.symlink(entry.linkname, base, dir_fd=parent_fd)
         self._set_metadata(parent_fd, base, entry)
 
     def _make_node(self, parent_fd: int, base: bytes, entry: Entry, _source: Source) -> None:
         kind = {tarheader.CHARACTER: stat.S_IFCHR, tarheader.BLOCK_DEVICE: stat.S_IFBLK}.get(entry.type, stat.S_IFIFO)
         if entry.major >= 1 << 12 or entry.minor >= 1 << 20:
-            raise Corrupt(f"unpack {_shown(entry.name)}: device {entry.major}:{entry.minor}")
+            raise Corrupt(f"unpack {shown(entry.name)}: device {entry.major}:{entry.minor}")
         os.mknod(base, kind | entry.mode & 0o1777, os.makedev(entry.major, entry.minor), dir_fd=parent_fd)
         self._set_metadata(parent_fd, base, entry)
 
     def _make_link(self, parent_fd: int, base: bytes, entry: Entry, _source: Source) -> None:
         head, _, target = clean_name(entry.linkname).rpartition(b"/")
         if not target:
-            raise Corrupt(f"unpack {_shown(entry.name)}: a hard link to the root")
+            raise Corrupt(f"unpack {shown(entry.name)}: a hard link to the root")
         try:
             source_fd = beneath.open_in_root(self._root_fd, head, beneath.O_DIRECTORY_HANDLE)
         except OSError as error:
-            raise Corrupt(f"unpack {_shown(entry.name)}: hard link to {_shown(entry.linkname)}, which is not there") from error
+            raise Corrupt(f"unpack {shown(entry.name)}: hard link to {shown(entry.linkname)}, which is not there") from error
         try:
             # Not followed: a hard link to a symbolic link is one more name of the symbolic link.
             os.link(target, base, src_dir_fd=source_fd, dst_dir_fd=parent_fd, follow_symlinks=False)
         except (FileNotFoundError, PermissionError) as error:
             what = "which is not there" if isinstance(error, FileNotFoundError) else "a directory"
-            raise Corrupt(f"unpack {_shown(entry.name)}: hard link to {_shown(entry.linkname)}, {what}") from error
+            raise Corrupt(f"unpack {shown(entry.name)}: hard link to {shown(entry.linkname)}, {what}") from error
         finally:
             os.close(source_fd)
 
@@ -203,7 +209,7 @@ class Unpacker:
             return  # AUFS's own files (.wh..wh.plnk, .wh..wh.aufs): never content
         name = base[len(WHITEOUT_PREFIX):]
         if name in (b"", b".", b".."):
-            raise Corrupt(f"unpack {_shown(head + b'/' + base)}: not a whiteout")
+            raise Corrupt(f"unpack {shown(head + b'/' + base)}: not a whiteout")
         path = head + b"/" + name if head else name
         try:
             os.mknod(name, stat.S_IFCHR, os.makedev(0, 0), dir_fd=parent_fd)
@@ -228,7 +234,7 @@ class Unpacker:
         """Owner, mode, attributes, times of what cannot be opened: links and nodes, by name, not followed."""
         if (entry.uid, entry.gid) != self._owner:
             os.chown(base, entry.uid, entry.gid, dir_fd=parent_fd, follow_symlinks=False)
-        if entry.mode & 0o6000 and entry.type != tarheader.SYMLINK:
+        if (entry.mode & 0o6000 or self.SETS_EVERY_MODE) and entry.type != tarheader.SYMLINK:
             os.chmod(base, entry.mode, dir_fd=parent_fd)  # just made by us: no link
         if entry.xattrs:
             set_xattrs(b"/proc/self/fd/%d/%s" % (parent_fd, base), entry.xattrs)
@@ -244,7 +250,7 @@ class Unpacker:
             try:
                 if (entry.uid, entry.gid) != self._owner:
                     os.fchown(fd, entry.uid, entry.gid)
-                if entry.mode != 0o755:
+                if entry.mode != 0o755 or self.SETS_EVERY_MODE:
                     os.fchmod(fd, entry.mode)
                 if entry.xattrs:
                     set_xattrs(fd, entry.xattrs)
@@ -270,7 +276,7 @@ class Unpacker:
         except OSError as error:
             if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                 raise
-            raise Corrupt(f"unpack {_shown(path)}: a part of it is not a directory") from error
+            raise Corrupt(f"unpack {shown(path)}: a part of it is not a directory") from error
 
     def _remove(self, path: bytes, parent_fd: int, base: bytes) -> None:
         """Remove an entry of this layer that another replaces, with all that is known of it."""
@@ -283,6 +289,16 @@ class Unpacker:
         below = path + b"/"
         for known in [known for known in self._directories if known == path or known.startswith(below)]:
             del self._directories[known]
+
+    def _judge(self, error: OSError, name: bytes) -> MydockerError:
+        """Say whose fault a system call's error is: the machine's, the kernel's, or the archive's."""
+        word = errno.errorcode.get(error.errno or 0, "?")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS):
+            hint = "make room on the disk of the state root" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+            return Unavailable(f"unpack {shown(name)}: {word}", hint=hint)
+        if error.errno in (errno.EPERM, errno.EACCES):
+            return Denied(f"unpack {shown(name)}: {word}")
+        return Corrupt(f"unpack {shown(name)}: {word}")
 
     def _forget_handles(self) -> None:
         for fd in self._handles.values():
@@ -301,7 +317,7 @@ def clean_name(name: bytes) -> bytes:
     for part in name.split(b"/"):
         if part == b"..":
             if not parts:
-                raise Corrupt(f"unpack {_shown(name)}: it leads out of the archive")
+                raise Corrupt(f"unpack {shown(name)}: it leads out of the archive")
             parts.pop()
         elif part and part != b".":
             parts.append(part)
@@ -331,16 +347,6 @@ def _clamped(time_ns: int) -> int:
     return min(max(time_ns, _MIN_TIME_NS), _MAX_TIME_NS)
 
 
-def _shown(name: bytes) -> str:
+def shown(name: bytes) -> str:
+    """Return an archive's name as an error shows it."""
     return name[:200].decode("utf-8", "backslashreplace")
-
-
-def _judged(error: OSError, name: bytes) -> MydockerError:
-    """Say whose fault a system call's error is: the machine's, the kernel's, or the archive's."""
-    word = errno.errorcode.get(error.errno or 0, "?")
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS):
-        hint = "make room on the disk of the state root" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return Unavailable(f"unpack {_shown(name)}: {word}", hint=hint)
-    if error.errno in (errno.EPERM, errno.EACCES):
-        return Denied(f"unpack {_shown(name)}: {word}")
-    return Corrupt(f"unpack {_shown(name)}: {word}")

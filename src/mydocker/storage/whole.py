@@ -32,18 +32,26 @@ def inflated(read: Callable[[], bytes], head: bytes) -> Iterator[bytes]:
 
 def opened(read: Callable[[], bytes]) -> Callable[[], bytes]:
     """Return what reads the same stream, inflated if it is compressed as no layer can be."""
-    head = b""
-    while len(head) < 8 and (data := read()):  # a pipe may give a byte at a time
-        head += data
-    pending = [head]
-
-    def read_all() -> bytes:
-        return pending.pop() if pending else read()
-
+    head, read_all = _begin(read)
     if not head.startswith(_RARE):
         return read_all
     pieces = _inflate_rare(read_all, head)
     return lambda: next(pieces, b"")
+
+
+def chunks(read: Callable[[], bytes]) -> Iterator[bytes]:
+    """Yield the bytes of a stream, inflated if it is compressed at all. Raises Corrupt."""
+    head, read_all = _begin(read)
+    yield from inflated(read_all, head)
+
+
+def _begin(read: Callable[[], bytes]) -> tuple[bytes, Callable[[], bytes]]:
+    """Return how a stream begins, and what reads it from there on."""
+    head = b""
+    while len(head) < 8 and (data := read()):  # a pipe may give a byte at a time
+        head += data
+    pending = [head]
+    return head, lambda: pending.pop() if pending else read()
 
 
 def _inflate_rare(read: Callable[[], bytes], head: bytes) -> Iterator[bytes]:
