@@ -48,6 +48,32 @@ def test_annotations_and_the_version_of_the_bundle_are_in_the_state(runtime: Run
     assert json.loads(runtime("list", "--format", "json").stdout) == [state]
 
 
+def test_exec_takes_a_null_in_a_config_or_a_process_for_a_field_that_is_not_there(runtime: Runtime) -> None:
+    nothing = dict.fromkeys(("env", "capabilities", "rlimits", "apparmorProfile", "scheduler", "oomScoreAdj"))
+    bundle = runtime.bundle(
+        "sleep", "100", process={**nothing, "user": {"uid": 0, "gid": 0, "additionalGids": None}},
+        linux={"seccomp": None, "personality": None, "sysctl": None}, hooks={"poststart": None, "poststop": None}, annotations=None)
+    runtime("run", "--detach", "--bundle", bundle, "c")
+    runtime("exec", "--cap", "CAP_CHOWN", "--additional-gids", "5", "c", "true")
+    with open(f"{bundle}/process.json", "w") as stream:
+        json.dump({"args": ["true"], "cwd": None, **nothing, "user": {"additionalGids": None}}, stream)
+    runtime("exec", "--process", f"{bundle}/process.json", "c")
+
+
+@pytest.mark.parametrize(("words", "text"), [
+    (["exec", "--cwd", "relative", "c", "true"], "process.cwd: must be an absolute path"),
+    (["exec", "--preserve-fds", "9999999999999", "c", "true"], "preserve 9999999999999 descriptors"),
+    (["exec", "--pid-file", "/nonexistent/pid", "c", "true"], "write --pid-file /nonexistent/pid: no such file or directory"),
+    (["create", "--preserve-fds", "1000000000", "d"], "preserve 1000000000 descriptors"),
+])
+def test_words_that_cannot_be_are_one_line_and_change_nothing(runtime: Runtime, words: list[str], text: str) -> None:
+    bundle = runtime.bundle("sleep", "100")
+    runtime("run", "--detach", "--bundle", bundle, "c")
+    done = runtime(*words, code=255 if words[0] == "exec" else 1, cwd=bundle)
+    assert done.stderr.startswith(f"mydocker-runtime: {text}") and done.stderr.count("\n") == 1
+    assert runtime.ids() == ["c"] and runtime.status("c") == "running"
+
+
 def test_delete_refuses_what_runs_and_forces_when_asked(runtime: Runtime) -> None:
     runtime("run", "--detach", "--bundle", runtime.bundle("sleep", "100"), "c")
     pid = runtime.state("c")["pid"]

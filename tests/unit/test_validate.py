@@ -41,6 +41,7 @@ def test_a_good_one_comes_back_without_its_nulls_and_with_what_is_unknown() -> N
     (process(args="sh"), "process.args: is not a list"),
     (process(args=["a", 1]), "process.args[1]: is not a string"),
     (process(env=["A=b\0c"]), "process.env[0]: holds a NUL"),
+    (process(consoleSize={"height": 3, "x": "y"}), "process.consoleSize.width: missing"),
     (process(env=["A=\ud800"]), "process.env[0]: 'A=\\ud800' holds half of a surrogate pair"),
     (linux("mount", sysctl={"a\0": "x"}), "linux.sysctl: holds a NUL"),
     (process(cwd="tmp"), "process.cwd: must be an absolute path"),

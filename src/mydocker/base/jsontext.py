@@ -78,6 +78,13 @@ def loads(text: str | bytes, *, source: str = "JSON text") -> Any:
         raise Corrupt(f"read {source}: not a JSON document: {error}") from error
 
 
+def without_nulls(value: Any) -> Any:
+    """Return a document without its nulls: in what Go writes, a field that is null is one that is not there."""
+    if isinstance(value, dict):
+        return {key: without_nulls(item) for key, item in value.items() if item is not None}
+    return [without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
 def dumps(value: Any, *, sort_keys: bool = False) -> str:
     """Return compact JSON text (non-ASCII kept). Raises TypeError, ValueError for what JSON lacks."""
     # A byte of an argument that is not UTF-8, "\udcff" in Python, cannot be encoded: it becomes JSON's escape of that name.

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .runtime_spec import Spec
+    from .runtime_spec import Process, Spec
 
 _STRINGS = [str]
 _MAPPINGS = [{"containerID": int, "hostID": int, "size": int}]
@@ -100,10 +100,11 @@ def validate_spec(document: object) -> Spec:
     return spec  # type: ignore[return-value]  # its shape was checked
 
 
-def validate_process(document: object) -> None:
-    """Judge a process object that stands alone (`exec --process`). Raises InvalidRequest with the field."""
+def validate_process(document: object) -> Process:
+    """Return a document as a process object that stands alone (that of `exec`). Raises InvalidRequest with the field."""
     process = check_shape(document, _PROCESS, "process")
     judge_process(process if isinstance(process, dict) else None)
+    return process  # type: ignore[return-value]  # its shape was checked
 
 
 def check_shape(value: object, shape: Any, field: str) -> object:
@@ -157,9 +158,10 @@ def judge_process(process: dict[str, Any] | None) -> None:
         raise InvalidRequest(f"process.user.umask: {user['umask']} is no mode")
     if not -1000 <= process.get("oomScoreAdj", 0) <= 1000:
         raise InvalidRequest(f"process.oomScoreAdj: {process['oomScoreAdj']} is not one of -1000 to 1000")
-    for side, size in process.get("consoleSize", {}).items():
-        if not 0 <= size <= 0xFFFF:
-            raise InvalidRequest(f"process.consoleSize.{side}: {size} is out of range")
+    for side in ("height", "width") if process.get("consoleSize") else ():
+        size = process["consoleSize"].get(side)
+        if size is None or not 0 <= size <= 0xFFFF:
+            raise InvalidRequest(f"process.consoleSize.{side}: {'missing' if size is None else f'{size} is out of range'}")
 
 
 def judge_namespaces(linux: dict[str, Any]) -> dict[str, str]:

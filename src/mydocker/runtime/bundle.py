@@ -170,8 +170,11 @@ def open_fifo(directory_fd: int) -> int:
 
 
 def write_pid_file(path: str, pid: int) -> None:
-    """Write a pid file atomically: digits only, no newline. Raises OSError."""
-    files.replace_bytes(path, str(pid).encode(), mode=0o644)
+    """Write a pid file atomically: digits only, no newline. Raises InvalidRequest."""
+    try:
+        files.replace_bytes(path, str(pid).encode(), mode=0o644)
+    except OSError as error:
+        raise InvalidRequest(f"write --pid-file {path}: {os.strerror(error.errno or 0)}") from error
 
 
 def discard(root: StateRoot, made: Made) -> None:

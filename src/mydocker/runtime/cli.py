@@ -72,7 +72,8 @@ def main(words: Sequence[str]) -> int:
     verb_name = ""
     try:
         top, rest = parse_global(words)
-        if rest[:1] in (["create"], ["run"], ["exec"]):
+        verb_name = rest[0] if rest else "help"
+        if verb_name in ("create", "run", "exec"):
             from .descriptors import plug_missing
 
             plug_missing(rest[1:])
@@ -83,7 +84,6 @@ def main(words: Sequence[str]) -> int:
             from .features import version_text  # cold
 
             return write_out(version_text())
-        verb_name = rest[0] if rest else "help"
         return _dispatch(top, verb_name, rest[1:])
     except Exception as error:
         _report(error)

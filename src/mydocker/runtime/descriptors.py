@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from mydocker.base.errors import InvalidRequest
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,12 +18,17 @@ if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import Process
 
 FIRST = 3
+#: How many descriptors a start takes itself.
+_OWN = 64
 #: What was plugged. Process-wide, as descriptors are; a forked init has it, too.
 _plugged: set[int] = set()
 
 
 def plug_missing(words: Iterable[str]) -> None:
-    """Plug what is missing of the descriptors that a command line and the environment speak of; before any is opened."""
+    """Plug what is missing of the descriptors that a command line and the environment speak of; before any is opened.
+
+    Raises InvalidRequest for more than there can be.
+    """
     count = count_listen_fds()
     previous = ""
     for word in words:
@@ -29,6 +36,8 @@ def plug_missing(words: Iterable[str]) -> None:
         number = value if equals and name == "preserve-fds" else word if previous == "preserve-fds" else ""
         count += int(number) if number.isascii() and number.isdigit() else 0
         previous = name if word.startswith("-") else ""
+    if count and count > os.sysconf("SC_OPEN_MAX") - _OWN:
+        raise InvalidRequest(f"preserve {count} descriptors: this process may not have so many open", hint="see ulimit -n")
     if count:
         _plug(count)
 
@@ -40,10 +49,7 @@ def _plug(count: int) -> None:
             if os.get_inheritable(fd):
                 continue  # it came through execve: the caller's
         except OSError:
-            try:
-                os.dup2(nothing, fd, inheritable=False)
-            except OSError:
-                break  # above RLIMIT_NOFILE there is nothing to be had
+            os.dup2(nothing, fd, inheritable=False)
         _plugged.add(fd)
     if nothing not in _plugged:
         os.close(nothing)
@@ -72,7 +78,4 @@ def pass_on(count: int) -> None:
     """Let the command inherit descriptors 3 to 3 + count - 1, but for those that were missing. Raises OSError."""
     for fd in range(FIRST, FIRST + count):
         if fd not in _plugged:
-            try:
-                os.set_inheritable(fd, True)
-            except OSError:
-                break  # above RLIMIT_NOFILE
+            os.set_inheritable(fd, True)

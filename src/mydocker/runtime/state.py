@@ -16,6 +16,7 @@ import os
 
 from mydocker.base import files
 from mydocker.base.errors import Conflict, Corrupt, InvalidRequest, NotFound
+from mydocker.base.jsontext import without_nulls
 from mydocker.base.locks import DirectoryLock, lock_directory
 from mydocker.base.record import Record
 from mydocker.linux.process import ProcessIdentity
@@ -150,7 +151,7 @@ class StateRoot:
     def load_spec(self, container_id: str) -> Spec:
         """Return the runtime spec that a container was made from. Raises NotFound, Corrupt."""
         try:
-            spec: Spec = files.load_json(f"{self.directory(container_id)}/{SPEC}")
+            spec: Spec = without_nulls(files.load_json(f"{self.directory(container_id)}/{SPEC}"))
         except FileNotFoundError:
             raise does_not_exist(container_id) from None
         return spec

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Conflict, NotFound
+from mydocker.base.errors import Conflict, NotFound, Timeout
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.rootfs import unmount_root
@@ -65,7 +65,9 @@ def end_init(state: ContainerState) -> None:
         if not wait_pidfd(pidfd, _KILL_USUALLY_S):
             if group is not None:
                 group.take_back(state.pid)
-            wait_pidfd(pidfd, _KILL_TIMEOUT_S)
+            if not wait_pidfd(pidfd, _KILL_TIMEOUT_S):
+                raise Timeout(f"delete container {state.id}: its init, process {state.pid}, does not die of SIGKILL",
+                              hint="it is stuck in the kernel, mostly on a dead disk or network")
     finally:
         os.close(pidfd)
 

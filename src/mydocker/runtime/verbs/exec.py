@@ -80,10 +80,9 @@ def build_process(arguments: Arguments, spec: Spec) -> Process:
         process = files.load_json(arguments["process"])
         if not isinstance(process, dict) or not process.get("args"):
             raise Corrupt(f"read {arguments['process']}: not a process with args")
-        process.setdefault("cwd", "/")
-        validate_process(process)
+        judged = validate_process({**process, "cwd": process.get("cwd") or "/"})
         # containerd's shim writes the terminal into the file and gives --tty besides.
-        return {**process, "terminal": bool(process.get("terminal") or arguments["tty"])}  # type: ignore[typeddict-item]
+        return {**judged, "terminal": bool(judged.get("terminal") or arguments["tty"])}
     args = arguments.words[1:]
     if args[:1] == ["--"]:
         args = args[1:]
@@ -102,7 +101,7 @@ def build_process(arguments: Arguments, spec: Spec) -> Process:
         gids = [parse_number(text, "additional-gids") for text in arguments["additional-gids"]]
         user = process.get("user", {})
         process["user"] = {**user, "additionalGids": [*user.get("additionalGids", ()), *gids]}
-    return process  # type: ignore[return-value]
+    return validate_process(process)
 
 
 def add_capabilities(process: dict[str, object], names: list[str]) -> None:
