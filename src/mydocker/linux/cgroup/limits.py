@@ -137,9 +137,10 @@ def _complete(limits: Resources, v2_directory: str) -> Resources:
         return limits
     if limits.check_before_update:
         used = read_number(f"{v2_directory}/memory.current") or 0
-        for field, limit in (("memory.swap", limits.memory_swap), ("memory.limit", limits.memory_limit)):
+        for field, word, limit in (
+                ("memory.swap", "memory+swap", limits.memory_swap), ("memory.limit", "memory", limits.memory_limit)):
             if limit and 0 < limit <= used:
-                raise Conflict(f"apply resources.{field}: {limit} bytes, but {used} are in use")
+                raise Conflict(f"apply resources.{field}: rejecting {word} limit of {limit} bytes: {used} are in use")
     if limits.memory_swap and limits.memory_swap > 0 and not limits.memory_limit:
         current = read_number(f"{v2_directory}/memory.max")
         if current is not None:
