@@ -11,15 +11,13 @@ from __future__ import annotations
 import os
 import stat
 
-from mydocker.base import files
-from mydocker.base.errors import Denied, InvalidRequest
+from mydocker.base.errors import InvalidRequest
 from mydocker.base.undo import Undo
 from mydocker.linux import syscalls as sc
 
 from . import sync
 from .devices import MakeDevices, Node, plan_node
 from .idmap import map_id, open_mapped_userns, parse_mount_mappings
-from .mountopts import ATTRIBUTES
 from .mounts import BindMount, Operation, map_mount, open_source
 from .rootfs import open_filesystem
 
@@ -54,42 +52,10 @@ def open_sources(operations: list[Operation], spec: Spec, namespaces: NamespaceP
                 continue
         fd = open_source(operation)
         closing.callback(os.close, fd)
-        if namespaces.all & sc.CLONE_NEWUSER and operation.options.explicit:
-            refuse_unlocking(operation)
         if userns >= 0:
             map_mount(operation, fd, userns)
         result[index] = operation.replace(source_fd=fd)
     return result
-
-
-def refuse_unlocking(bind: BindMount) -> None:
-    """Refuse words that change what the host's mount has, where the container has a user namespace. Raises Denied by field.
-
-    What is mounted in there keeps it for good (mount_namespaces(7), "Restrictions"), and that it is bound by somebody who could
-    change it is no reason to: runc refuses, crun passes the words over. ro, nosuid, nodev and noexec may be added.
-    """
-    has, options = read_mount_words(bind.source), bind.options
-    on, off = options.set | options.recursive_set, options.clear | options.recursive_clear
-    lost: list[str] = [word for word in ("ro", "nosuid", "nodev", "noexec") if word in has and off & ATTRIBUTES[word][0]]
-    times = next((ATTRIBUTES[word][0] for word in ("noatime", "relatime") if word in has), sc.MOUNT_ATTR_STRICTATIME)
-    if (off & sc.MOUNT_ATTR__ATIME and on & sc.MOUNT_ATTR__ATIME != times) or (
-            on & sc.MOUNT_ATTR_NODIRATIME and "nodiratime" not in has):
-        lost.append("the access times")
-    if lost:
-        raise Denied(f"{bind.field}: bind {bind.source}: change {', '.join(lost)} of its mount: operation not permitted",
-                     hint="leave the word out: in a user namespace a mount keeps them")
-
-
-def read_mount_words(path: str) -> set[str]:
-    """Return the words that mountinfo has for the mount that a path is on: its own, not its file system's."""
-    fd = os.open(path, sc.O_PATH | os.O_CLOEXEC)
-    try:
-        info = dict(line.split(b":", 1) for line in files.read_bytes(f"/proc/self/fdinfo/{fd}").splitlines())
-    finally:
-        os.close(fd)
-    number = info[b"mnt_id"].strip()
-    rows = (line.split(b" ", 6) for line in files.read_bytes("/proc/self/mountinfo").splitlines())
-    return next((set(row[5].decode("ascii", "replace").split(",")) for row in rows if row[0] == number), set())
 
 
 def serve_mounts(operations: tuple[Operation, ...], channel: _socket.socket) -> None:
