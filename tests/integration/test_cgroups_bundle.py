@@ -272,3 +272,28 @@ def test_exec_goes_where_the_init_went_when_the_containers_own_group_takes_no_pr
     assert runtime("exec", "--cgroup", "foo", "c", "cat", "/proc/self/cgroup").stdout == "0::/foo\n"
     missing = runtime("exec", "--cgroup", "bar", "c", "true", code=255).stderr
     assert " adding pid " in missing and missing.endswith("/bar: no such file or directory\n")
+
+
+@pytest.mark.needs("busybox")
+def test_a_container_whose_cgroup_is_gone_is_entered_where_its_init_went_and_deleted(runtime: Runtime, path: str) -> None:
+    runtime("run", "--detach", "--bundle", runtime.bundle("sleep", "100", linux={"cgroupsPath": f"{path}/old"}), "c")
+    pid = runtime.state("c")["pid"]
+    for old, new in zip(places(f"{path}/old", MACHINE), places(f"{path}/new", MACHINE), strict=True):
+        os.makedirs(new, exist_ok=True)
+        if new.startswith(MACHINE.v1.get("cpuset", "/nowhere")):
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                for group in (os.path.dirname(new), new):
+                    write_text(f"{group}/{file}", read_text(f"{MACHINE.v1['cpuset']}/{file}").strip())
+        write_text(f"{new}/cgroup.procs", str(pid))
+        os.rmdir(old)
+    runtime("exec", "--detach", "--pid-file", f"{runtime.directory}/pid", "c", "sleep", "100")
+    with open(f"{runtime.directory}/pid") as stream:
+        entered = int(stream.read())
+    for place in places(f"{path}/new", MACHINE):
+        assert {str(pid), str(entered)}.issubset(read_text(f"{place}/cgroup.procs").split()), place
+    os.kill(entered, 9)
+    assert reap(entered) == -9
+    runtime("kill", "--all", "c", "0")
+    runtime("delete", "--force", "c")
+    assert runtime.ids() == []
+    assert reap(pid) == -9

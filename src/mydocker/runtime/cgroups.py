@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 
+from mydocker.base.errors import NotFound
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.cgroup.paths import default_path
@@ -75,6 +76,18 @@ def open_cgroup(state: ContainerState) -> Cgroup | None:
     return Cgroup.open(path, state.cgroup.get("joined", ()), state.cgroup.get("unit", "")) if path else None
 
 
+def find_cgroup(state: ContainerState) -> Cgroup | None:
+    """As `open_cgroup`, but None, too, where somebody removed it: the init can have moved itself elsewhere before."""
+    try:
+        return open_cgroup(state)
+    except NotFound:
+        return None
+
+
 def open_for_exec(state: ContainerState) -> Cgroup:
-    """As `open_cgroup`; but one without any directory, in which a process stays where it is, in place of None."""
-    return open_cgroup(state) or Cgroup("", hierarchy(), {}, "")
+    """As `open_cgroup`; but where that is gone those that the init is in, as with runc, and in place of None one without
+    any directory, in which a process stays where it is. Raises OSError when the init has ended."""
+    try:
+        return open_cgroup(state) or Cgroup("", hierarchy(), {}, "")
+    except NotFound:
+        return Cgroup.of_process(state.pid)

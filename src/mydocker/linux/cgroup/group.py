@@ -110,6 +110,23 @@ class Cgroup:
             raise NotFound(f"open cgroup {cgroups_path}: it is not there")
         return group
 
+    @classmethod
+    def of_process(cls, pid: int) -> Self:
+        """Return the cgroups that a process is in, for another one to enter; `remove` leaves them.
+
+        Raises OSError when it has ended.
+        """
+        found, v2 = hierarchy(), ""
+        v1: dict[str, str] = {}
+        for line in read_text(f"/proc/{pid}/cgroup").splitlines():
+            _, names, path = line.split(":", 2)
+            if "/../" in f"{path}/":
+                continue  # above what this process may see
+            if not names:
+                v2 = found.v2 and found.v2 + path.rstrip("/")
+            v1 |= {name: found.v1[name] + path.rstrip("/") for name in names.split(",") if name in found.v1}
+        return cls("", found, v1, v2)
+
     def below(self, subgroup: str, controllers: Iterable[str] = ()) -> Cgroup:
         """Return a cgroup below this one for `exec --cgroup`: of the named controllers only, the others as here.
 

@@ -5,7 +5,7 @@ import os
 
 from mydocker.base.errors import Conflict, NotFound, Timeout
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
-from mydocker.runtime.cgroups import open_cgroup
+from mydocker.runtime.cgroups import find_cgroup
 from mydocker.runtime.rootfs import unmount_root
 from mydocker.runtime.state import STATE, StateRoot, remove_directory
 from mydocker.runtime.status import find_status, run_poststop_hooks
@@ -59,7 +59,7 @@ def end_init(state: ContainerState) -> None:
         return
     try:
         signal_pidfd(pidfd, _SIGKILL)
-        group = open_cgroup(state)
+        group = find_cgroup(state)
         if group is not None:
             group.kill()  # it thaws, too
         if not wait_pidfd(pidfd, _KILL_USUALLY_S):
@@ -74,9 +74,6 @@ def end_init(state: ContainerState) -> None:
 
 def remove_cgroup(state: ContainerState) -> None:
     """Remove the cgroup with whatever still runs in it; a missing one is fine."""
-    try:
-        group = open_cgroup(state)
-    except NotFound:
-        return
+    group = find_cgroup(state)
     if group is not None:
         group.remove()

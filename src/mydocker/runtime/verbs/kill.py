@@ -5,7 +5,7 @@ import os
 
 from mydocker.base.errors import Conflict, InvalidRequest
 from mydocker.linux.process import signal_pidfd, signal_process
-from mydocker.runtime.cgroups import open_cgroup
+from mydocker.runtime.cgroups import find_cgroup
 from mydocker.runtime.status import find_status, is_frozen
 
 TYPE_CHECKING = False
@@ -39,7 +39,7 @@ def has_pid_namespace(spec: Spec) -> bool:
 
 def signal_all(state: ContainerState, signum: int) -> None:
     """Send a signal to every process of the container; that there is none is fine (the init may have ended first)."""
-    group = open_cgroup(state)
+    group = find_cgroup(state)
     if group is None:
         signal_process(state.init, signum)
     elif signum == SIGKILL:
@@ -69,7 +69,7 @@ def signal_each(group: Cgroup, signum: int) -> None:
 def thaw_on_v1(state: ContainerState) -> None:
     """Thaw a paused container: on cgroup v1 nothing dies in a frozen cgroup, and its killer waits for that."""
     if is_frozen(state):
-        group = open_cgroup(state)
+        group = find_cgroup(state)
         if group is not None:
             group.thaw()
 
