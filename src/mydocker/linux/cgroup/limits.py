@@ -197,7 +197,7 @@ def _raise_refused(directory: str, write: Write, error: OSError) -> NoReturn:
             hint = "the kernel keeps no account of swap; leave the swap limit out, or boot with swapaccount=1"
         else:
             hint = f"the kernel lacks this setting, or controller {write.controller} could not be handed down to here"
-        raise Unsupported(f"{action}: ENOENT", hint=hint) from error
+        raise Unsupported(f"{action}: no such file or directory", hint=hint) from error
     if error.errno == errno.EBUSY:
         raise Conflict(f"{action}: EBUSY", hint="more than that is in use now") from error
     if error.errno in (errno.EACCES, errno.ENOSPC, errno.ENODEV) and write.controller == "cpuset":
