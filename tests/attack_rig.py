@@ -3,6 +3,7 @@
     attack call NAME NUMBER ARG...     one system call; prints `NAME ok` or `NAME <errno's name>`
     attack open-exes SECONDS [PATH]    tries to open every /proc/PID/exe for writing, and PATH below /proc/PID/root; prints what it
                                        saw and what it got
+    attack swap A B                    exchanges two files for ever
     attack fds                         prints the open descriptors and what they lead to
     attack abstract NAME-PART          prints the abstract sockets of this network namespace that have it in their names
 """
@@ -118,6 +119,12 @@ static int list_fds(void) {
     return 0;
 }
 
+static int swap(const char *one, const char *other) {
+    for (;;)
+        if (syscall(SYS_renameat2, AT_FDCWD, one, AT_FDCWD, other, 2) < 0) /* RENAME_EXCHANGE */
+            usleep(100);
+}
+
 static int abstract(const char *part) {
     char line[512];
     FILE *file = fopen("/proc/net/unix", "r");
@@ -134,6 +141,8 @@ int main(int argc, char **argv) {
         return open_exes(atof(argv[2]), argc > 3 ? argv[3] : "");
     if (argc > 1 && !strcmp(argv[1], "fds"))
         return list_fds();
+    if (argc > 3 && !strcmp(argv[1], "swap"))
+        return swap(argv[2], argv[3]);
     if (argc > 2 && !strcmp(argv[1], "abstract"))
         return abstract(argv[2]);
     return 2;

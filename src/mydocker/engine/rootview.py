@@ -19,7 +19,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker.base import files, paths
+from mydocker.base import files, paths, trace
 from mydocker.base.errors import Conflict, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
@@ -153,6 +153,7 @@ def open_view(store: Store, record: ContainerRecord, *, writable: bool) -> RootV
             tmpfs=tuple(_tmpfs_places(spec)) if is_alive else (), pidfd=pidfd, is_writable=writable)
         with lock_layers(store.layout, () if is_alive else record.layers):
             fd, namespace_fd = in_private_mounts(lambda: _assemble(parts))
+            trace.point("opened view")
     linux = spec.get("linux", {})
     inside = Mappings(uids=tuple(linux.get("uidMappings") or ()), gids=tuple(linux.get("gidMappings") or ()))
     # Of an ended container the layers are seen as they are stored, with the image's ids.

@@ -16,6 +16,7 @@ import errno
 import os
 import stat
 
+from mydocker.base import trace
 from mydocker.base.errors import Conflict, Corrupt, Denied, InvalidRequest, MydockerError, Unavailable
 from mydocker.base.ids import new_unique
 from mydocker.linux.private_mounts import mount_id_of
@@ -122,6 +123,7 @@ class Placer(Unpacker):
             fd = os.open(temporary, flags, 0o600, dir_fd=parent_fd)
         try:
             self._fill(fd, entry, source)
+            trace.point("placed data")
             if not temporary:
                 if _link(fd, parent_fd, base):
                     return
