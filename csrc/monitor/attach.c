@@ -357,7 +357,8 @@ void clients_accept(struct monitor *m, struct source *source) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             complain(m, "accept client");
             (void)watch(m, source, 0);
-            m->touched = true;  // the next quiet second tries again
+            m->deaf_since_ns = clock_ns();
+            m->touched = true;  // a second from now is another try
         }
         return;
     }

@@ -21,7 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { EVENTS_PER_ROUND = 16, QUIET_MS = 1000 };
+enum { EVENTS_PER_ROUND = 16, QUIET_MS = 1000, QUIET_NS = QUIET_MS * 1000000 };
 
 // Changes what is waited for; 0 takes the descriptor out, because epoll reports EPOLLHUP and
 // EPOLLERR even to those who asked for nothing.
@@ -182,12 +182,21 @@ static void handle_signals(struct monitor *m, struct source *source) {
 // Also wakes us for an init that was cloned without SIGCHLD.
 static void handle_pidfd(struct monitor *m, struct source *source) {
     static const struct rusage unknown;
+    struct rusage usage;
+    int status;
     (void)source;
     reap(m);
-    if (m->phase < PHASE_DEAD) {
+    if (m->phase >= PHASE_DEAD)
+        return;
+    pid_t pid = wait4((pid_t)m->pid, &status, WNOHANG | __WALL, &usage);
+    if (pid > 0) {
+        init_exited(m, status, &usage);
+    } else if (pid < 0) {
         complain(m, "wait for init");  // not our child: its status is lost
         init_exited(m, 255 << 8, &unknown);
     }
+    // Else it is dead, and a tracer (strace, gdb) has the first look. The pidfd, which is edge-triggered, and SIGCHLD
+    // wake us again when the tracer has reaped it or let it go.
 }
 
 static void watch_signals(struct monitor *m) {
@@ -219,7 +228,7 @@ void loop_setup(struct monitor *m) {
     m->listener.handle = clients_accept;
     if (m->listener.fd >= 0)
         set_nonblocking(m, m->listener.fd);
-    if (!watch(m, &m->pidfd, EPOLLIN) || !watch(m, &m->sync, EPOLLIN) || !watch(m, &m->listener, EPOLLIN))
+    if (!watch(m, &m->pidfd, EPOLLIN | EPOLLET) || !watch(m, &m->sync, EPOLLIN) || !watch(m, &m->listener, EPOLLIN))
         _exit(125);
     if (m->phase == PHASE_CREATED)
         container_is_ready(m);
@@ -254,6 +263,12 @@ static bool finish(struct monitor *m) {
     return clients_are_done(m);
 }
 
+// Clients were not let in for want of descriptors: try again, now and then, however busy the container keeps us.
+static void listen_again(struct monitor *m, bool is_quiet) {
+    if (m->listener.events == 0 && (is_quiet || clock_ns() - m->deaf_since_ns >= QUIET_NS))
+        (void)watch(m, &m->listener, EPOLLIN);
+}
+
 void loop_run(struct monitor *m) {
     struct epoll_event events[EVENTS_PER_ROUND];
     while (m->phase < PHASE_DEAD || !finish(m)) {
@@ -262,10 +277,9 @@ void loop_run(struct monitor *m) {
             complain(m, "wait for events");
             _exit(125);
         }
-        if (count == 0) {
+        if (count == 0)
             streams_release_memory(m);
-            (void)watch(m, &m->listener, EPOLLIN);
-        }
+        listen_again(m, count == 0);
         for (int index = 0; index < count; index++) {
             struct source *source = events[index].data.ptr;
             if (source->fd >= 0)  // an earlier event of this round may have closed it

@@ -60,8 +60,9 @@ void complain_at(struct monitor *m, const char *file, int line, const char *what
     char data[256];
     struct text text = {data, sizeof data, 0};
     uint64_t number = (uint64_t)errno;
-    if (m->complaints++ >= MAX_COMPLAINTS)
+    if (m->complaints >= MAX_COMPLAINTS)
         return;
+    m->complaints++;
     text_string(&text, file);
     text_bytes(&text, ":", 1);
     text_number(&text, (uint64_t)line);

@@ -104,6 +104,7 @@ struct monitor {
     bool started, failed, exit_saved, cleaned, touched, oom_score_set;
     int64_t oom_score;
     uint64_t start_time, started_ns, finished_ns, recorded_dropped_bytes;
+    uint64_t deaf_since_ns;  // since when no client is accepted
     int status;
     struct rusage usage;
     uint32_t failure_length, exit_length;

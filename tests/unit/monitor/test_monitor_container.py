@@ -2,9 +2,11 @@
 from __future__ import annotations
 
 import _socket
+import ctypes
 import os
 import re
 import resource
+import select
 import signal
 import threading
 import time
@@ -16,6 +18,7 @@ from mydocker.base.errors import AlreadyInState, CommandNotFound, Conflict, Deni
 from mydocker.monitor import protocol
 from mydocker.monitor.attach import Session
 
+PTRACE_SEIZE, WALL = 0x4206, 0x40000000
 OUTPUT = protocol.WANTS_STDOUT | protocol.WANTS_STDERR
 
 
@@ -36,6 +39,20 @@ def test_exit_code_is_recorded_and_told(rig: Rig, code: int) -> None:
 def test_signal_becomes_128_plus_its_number(rig: Rig) -> None:
     record = rig.run(*sh("kill -TERM $$")).session.wait(5)
     assert (record.exit_code, record.signal) == (143, 15)
+
+
+def test_death_of_a_traced_container_is_recorded_when_its_tracer_has_seen_it(rig: Rig) -> None:
+    run = rig.run("sleep", "60")
+    pid = run.session.wait_started().pid
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.ptrace(PTRACE_SEIZE, pid, None, None) == 0, os.strerror(ctypes.get_errno())
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(Timeout):  # it is dead, but its tracer has the first look
+        run.session.wait(0.3)
+    assert os.waitpid(pid, WALL)[1] == signal.SIGKILL
+    record = run.session.wait(5)
+    assert (record.exit_code, record.signal) == (137, 9)
+    assert not os.path.exists(run.path("monitor.error"))
 
 
 def test_times_and_cpu_are_recorded(rig: Rig) -> None:
@@ -382,6 +399,19 @@ def test_too_many_clients_are_turned_away(rig: Rig) -> None:
         another.ping()
     for client in clients:
         client.close()
+
+
+def test_clients_are_let_in_again_when_there_are_descriptors_however_much_is_written(rig: Rig) -> None:
+    run = rig.run(*sh("while :; do echo x; sleep 0.1; done"), flags=0)
+    run.session.wait_started()
+    used = {int(name) for name in os.listdir(f"/proc/{run.monitor_pid}/fd")}
+    before = resource.prlimit(run.monitor_pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(run.monitor_pid, resource.RLIMIT_NOFILE, (min(set(range(100)) - used), before[1]))
+    with run.connect() as session:
+        time.sleep(0.3)  # it has tried; without a descriptor it cannot even complain
+        resource.prlimit(run.monitor_pid, resource.RLIMIT_NOFILE, before)
+        session.attach(protocol.WANTS_STDOUT)
+        assert select.select([session.fd], [], [], 5)[0]
 
 
 def test_stalled_client_stops_the_container_not_the_memory(fast_rig: Rig) -> None:
