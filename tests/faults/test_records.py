@@ -137,6 +137,37 @@ def test_links_that_lead_nowhere_go_and_what_is_not_ours_stays(mydocker: Mydocke
     settle(mydocker, "created")
 
 
+def test_what_cannot_be_removed_keeps_nothing_else_from_being_tidied(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("create", "-name", "c", busybox, *SLEEP)
+    stuck = [f"{mydocker.root}/trash/{name}" for name in ("0", "container@1@n@0", "container@odd", "zz")]
+    for directory in stuck:
+        os.makedirs(f"{directory}/diff")
+        os.close(os.open(f"{directory}/diff/file", os.O_CREAT))
+        subprocess.run(["chattr", "+i", f"{directory}/diff/file"], check=True)  # as a container with CAP_LINUX_IMMUTABLE can
+    try:
+        os.makedirs(f"{mydocker.root}/trash/x/y")
+        os.unlink(f"{mydocker.run_dir}/c")
+        mydocker("ps")
+        assert sorted(os.listdir(f"{mydocker.root}/trash")) == sorted(os.path.basename(path) for path in stuck)
+        assert os.listdir(mydocker.run_dir) == ["c"]
+        assert "EPERM" in mydocker("gc").err
+    finally:
+        for directory in stuck:
+            subprocess.run(["chattr", "-i", f"{directory}/diff/file"], check=True)
+    mydocker("ps")
+    assert os.listdir(f"{mydocker.root}/trash") == []
+    settle(mydocker, "created")
+
+
+def test_container_named_like_another_s_id_does_not_stand_in_for_it(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("create", "-name", "c", busybox, *SLEEP)
+    container_id = mydocker.inspect("c")["id"]
+    mydocker("create", "-name", container_id, busybox, *SLEEP)
+    mydocker("rm", container_id)
+    assert list(mydocker.rows("-a")) == [container_id]
+    mydocker("rm", container_id)
+
+
 def cut(path: str) -> None:
     with open(path, "r+b") as stream:
         stream.truncate(os.path.getsize(path) // 2)

@@ -10,6 +10,7 @@ import os
 
 from . import jsontext
 from .errors import Corrupt
+from .ids import new_unique
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,12 +47,12 @@ def replace_bytes(path: str, data: bytes, *, dir_fd: int | None = None, mode: in
     """Replace a file atomically: readers see the old content or the new, never a part.
 
     `durable` also survives power loss (fsync of file and directory): for images and volumes, never
-    on the start path. The temporary name holds the pid, so two writers do not meet; it starts with
-    a dot and ends in `.tmp`, which the sweep of its directory's owner removes after a crash.
+    on the start path. The temporary name is random: two writers do not meet, be they threads of one process. It starts
+    with a dot and ends in `.tmp`, which the sweep of its directory's owner removes after a crash.
     """
     head, _, tail = path.rpartition("/")
-    temporary = f"{head}/.{tail}.{os.getpid()}.tmp" if head else f".{tail}.{os.getpid()}.tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, mode, dir_fd=dir_fd)
+    temporary = f"{head}/.{tail}.{new_unique()}.tmp" if head else f".{tail}.{new_unique()}.tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     try:
         try:
             write_all(fd, data)
@@ -86,10 +87,3 @@ def load_json(path: str, *, dir_fd: int | None = None) -> Any:
 def save_json(path: str, value: Any, *, dir_fd: int | None = None, durable: bool = False) -> None:
     """Replace a file by a JSON document, atomically (see `replace_bytes`)."""
     replace_bytes(path, jsontext.dumps(value).encode() + b"\n", dir_fd=dir_fd, durable=durable)
-
-
-def load_keyed(path: str, *, dir_fd: int | None = None) -> dict[str, str]:
-    """Return a flat keyed file (`key value` lines, as the kernel's cgroup files are) as a dict."""
-    text = read_bytes(path, dir_fd=dir_fd).decode("utf-8", "replace")
-    pairs = (line.partition(" ") for line in text.splitlines())
-    return {key: value for key, _, value in pairs if key}

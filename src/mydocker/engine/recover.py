@@ -8,6 +8,9 @@ from __future__ import annotations
 import fcntl
 import os
 
+from mydocker.base import log
+from mydocker.base.errors import MydockerError
+
 from .store import Store
 
 TYPE_CHECKING = False
@@ -19,7 +22,11 @@ def sweep(layout: Layout) -> None:
     """Remove the leftovers of killed commands."""
     store = Store(layout)
     for container_id in os.listdir(layout.creating):
-        _sweep_claim(store, container_id)
+        try:
+            _sweep_claim(store, container_id)
+        except (MydockerError, OSError) as error:
+            # A process of it is stuck in the kernel, perhaps: that must keep nobody else's leftovers.
+            log.debug("sweep", container=container_id, error=error)
     if os.listdir(layout.trash):
         from .remains import sweep_trash  # cold: where a command was killed, as with the next
 

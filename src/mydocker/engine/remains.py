@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 
 from mydocker.base import files, log, paths
-from mydocker.base.errors import Corrupt, NotFound
+from mydocker.base.errors import Corrupt, MydockerError, NotFound
 from mydocker.base.locks import lock_directory
 from mydocker.linux.cgroup import group
 
@@ -75,12 +75,18 @@ def _cgroup_of_spec(store: Store, container_id: str) -> str:
 
 
 def sweep_trash(store: Store) -> None:
-    """Finish the removals that were begun."""
+    """Finish the removals that were begun; what cannot be removed (immutable files, a mount) stays, and keeps nothing else."""
     for entry in os.listdir(store.layout.trash):
-        path = f"{store.layout.trash}/{entry}"
-        kind, _, rest = entry.partition("@")
-        if kind == "container":
-            container_id, name, _ = rest.split("@", 2)
-            store.release_name(name, container_id)
-            finish_removal(store, path)
-        remove_tree(path)
+        try:
+            _finish_entry(store, entry)
+        except (MydockerError, OSError) as error:
+            log.debug("sweep trash", entry=entry, error=error)
+
+
+def _finish_entry(store: Store, entry: str) -> None:
+    path = f"{store.layout.trash}/{entry}"
+    if entry.startswith("container@") and entry.count("@") == 3:
+        _, container_id, name, _ = entry.split("@")
+        store.release_name(name, container_id)
+        finish_removal(store, path)
+    remove_tree(path)

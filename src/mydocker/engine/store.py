@@ -296,14 +296,15 @@ class Store:
         return [name for name in os.listdir(self.layout.containers) if not name.startswith(".")]
 
     def find(self, reference: str) -> str:
-        """Return the id for a name, an id, or a unique prefix of either. Raises NotFound, Conflict (ambiguous)."""
+        """Return the id for an id, a name, or a unique prefix of either. Raises NotFound, Conflict (ambiguous)."""
         if not is_name(reference):
             raise NotFound(f"no container {reference!r}", hint="`mydocker ps` lists those there are")
+        # The id first, as with docker: no other container can take it away by being named so.
+        if os.path.isdir(self.layout.container(reference)):
+            return reference
         container_id = self.id_of_name(reference)
         if container_id and os.path.isdir(self.layout.container(container_id)):
             return container_id
-        if os.path.isdir(self.layout.container(reference)):
-            return reference
         found = {name for name in self.ids() if name.startswith(reference)}
         found |= {self.id_of_name(name) for name in os.listdir(self.layout.names) if name.startswith(reference)}
         found = {name for name in found if name and os.path.isdir(self.layout.container(name))}

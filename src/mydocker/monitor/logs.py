@@ -417,9 +417,12 @@ class _Watch:
             return
         try:
             _linux.inotify_add_watch(self._fd, dir_path, _IN_MODIFY | _IN_MOVED_TO | _IN_CREATE)
-        except BaseException:
+        except OSError as error:
             os.close(self._fd)
-            raise
+            if error.errno != errno.ENOSPC:  # the user's watches are all in use: look now and then, as above
+                raise
+            self._fd = -1
+            return
         self._poll.register(self._fd, select.POLLIN)
 
     def wait(self) -> None:

@@ -44,7 +44,7 @@ def ensure_layout(layout: Layout) -> None:
     if not os.path.exists(marker):
         lock = locks.lock_directory(layout.image)
         assert lock is not None  # it waits
-        with lock:  # the temporary name is the process's: its threads must not meet
+        with lock:  # `collect` takes a temporary file for a dead one's while it has this
             files.replace_bytes(marker, b'{"imageLayoutVersion":"1.0.0"}', durable=True)
 
 

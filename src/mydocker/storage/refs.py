@@ -48,9 +48,9 @@ def mark_digests(layout: Layout, digests: Iterable[str]) -> Marks:
             used_blobs.add(manifest["config"]["digest"])
             used_blobs.update(layer["digest"] for layer in manifest["layers"])
             config = blobs.load_document(layout, manifest["config"]["digest"])
+            used_layers.update(chain_ids(diff_ids_of(config, what="image config")))
         except (NotFound, Corrupt, KeyError, TypeError):
             continue  # a foreign index entry, or one broken already: nothing more can be known of it
-        used_layers.update(chain_ids(diff_ids_of(config, what="image config")))
     return Marks(blobs=frozenset(used_blobs), layers=frozenset(used_layers))
 
 

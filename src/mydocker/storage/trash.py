@@ -11,7 +11,7 @@ import errno
 import os
 import stat
 
-from mydocker.base import locks
+from mydocker.base import locks, log
 from mydocker.base.errors import NotFound
 from mydocker.base.ids import new_unique
 
@@ -53,9 +53,13 @@ def discard_unheld(layout: Layout, path: str) -> bool:
 
 
 def sweep(layout: Layout) -> None:
-    """Finish every removal that was cut short."""
+    """Finish every removal that was cut short. What cannot be removed (immutable files, a mount) keeps nothing else there."""
     for name in os.listdir(layout.trash):
-        remove_tree(f"{layout.trash}/{name}")
+        path = f"{layout.trash}/{name}"
+        try:
+            remove_tree(path)
+        except OSError as error:
+            log.warn(f"remove {path}: {errno.errorcode.get(error.errno or 0)}", hint="it is tried again by the next `gc`")
 
 
 def remove_tree(path: str) -> None:
@@ -119,42 +123,47 @@ def _is_removed(parent_fd: int, name: bytes, *, is_last: bool) -> bool:
 
 def _empty(directory_fd: int, top_fd: int, device: int, depth: int, moved: int) -> int:
     """Empty a directory; returns the count of directories moved up so far."""
-    # fsencode: scandir on a descriptor gives str names with surrogates, which the calls take back.
+    # One entry at a time, and never a list of them: a container may have made ten million. What a file system leaves out
+    # because entries go meanwhile, the caller's next round finds.
     with os.scandir(directory_fd) as listing:
-        items = [(item.name, item.is_dir(follow_symlinks=False)) for item in listing]
-    for name, is_directory in items:
-        if not is_directory:
+        for item in listing:
+            if item.is_dir(follow_symlinks=False):
+                moved = _empty_below(item.name, directory_fd, top_fd, device, depth, moved)
+                continue
             try:
-                os.unlink(name, dir_fd=directory_fd)
+                os.unlink(item.name, dir_fd=directory_fd)
             except FileNotFoundError:
                 pass
-            continue
-        if depth >= _MAX_DEPTH:
-            moved += 1
-            try:
-                os.rename(name, f".moved-{new_unique()}", src_dir_fd=directory_fd, dst_dir_fd=top_fd)
-            except FileNotFoundError:
-                pass
-            continue
+    return moved
+
+
+def _empty_below(name: str, directory_fd: int, top_fd: int, device: int, depth: int, moved: int) -> int:
+    """Remove a directory of one that is being emptied, or move it up to the top; returns the count as `_empty` does."""
+    if depth >= _MAX_DEPTH:
         try:
-            fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
-        except FileNotFoundError:
-            continue
-        try:
-            status = os.fstat(fd)
-            if status.st_dev != device or not stat.S_ISDIR(status.st_mode):
-                raise OSError(errno.EXDEV, "another file system is mounted there", name)
-            moved = _empty(fd, top_fd, device, depth + 1, moved)
-        finally:
-            os.close(fd)
-        try:
-            os.rmdir(name, dir_fd=directory_fd)
+            os.rename(name, f".moved-{new_unique()}", src_dir_fd=directory_fd, dst_dir_fd=top_fd)
         except FileNotFoundError:
             pass
-        except OSError as error:
-            # Another process sweeps the same tree and moved something up into it just now: the
-            # caller's next round takes it. Only the top gets such entries, so this ends.
-            if error.errno != errno.ENOTEMPTY:
-                raise
-            moved += 1
+        return moved + 1
+    try:
+        fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
+    except FileNotFoundError:
+        return moved
+    try:
+        status = os.fstat(fd)
+        if status.st_dev != device or not stat.S_ISDIR(status.st_mode):
+            raise OSError(errno.EXDEV, "another file system is mounted there", name)
+        moved = _empty(fd, top_fd, device, depth + 1, moved)
+    finally:
+        os.close(fd)
+    try:
+        os.rmdir(name, dir_fd=directory_fd)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # Another process sweeps the same tree and moved something up into it just now, or an entry was left out: the
+        # caller's next round takes it.
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        moved += 1
     return moved

@@ -62,6 +62,9 @@ class Unpacker:
         # Directories get owner, mode, attributes and times at the end: an earlier sgid bit or default
         # ACL would be inherited by what is made inside, and every new entry changes the time.
         self._directories: dict[bytes, Entry] = {}
+        # The same as a tree, parents with their children: what replaces one forgets those below it, and no archive can
+        # have us look at all of them each time.
+        self._below: dict[bytes, set[bytes]] = {}
         self._whiteouts: set[bytes] = set()
         self._remembered_bytes = 0
         self.size_bytes = 0
@@ -191,6 +194,14 @@ class Unpacker:
                         self._set_opaque(parent_fd, base)
         self._remember(path, entry.xattrs)
         self._directories[path] = entry
+        while path:
+            head = path.rpartition(b"/")[0]
+            children = self._below.setdefault(head, set())
+            if path in children:
+                break
+            self._remember(path)
+            children.add(path)
+            path = head
 
     def _remember(self, path: bytes, xattrs: dict[bytes, bytes] | None = None) -> None:
         """Count what stays in memory until the end: a few well compressed megabytes could ask for all of it."""
@@ -286,9 +297,11 @@ class Unpacker:
             return
         # A directory or a link to one is gone, and cached handles may have led through it.
         self._forget_handles()
-        below = path + b"/"
-        for known in [known for known in self._directories if known == path or known.startswith(below)]:
-            del self._directories[known]
+        gone = [path]
+        while gone:
+            known = gone.pop()
+            self._directories.pop(known, None)
+            gone.extend(self._below.pop(known, ()))
 
     def _judge(self, error: OSError, name: bytes) -> MydockerError:
         """Say whose fault a system call's error is: the machine's, the kernel's, or the archive's."""
