@@ -4,6 +4,7 @@
     attack open-exes SECONDS [PATH]    tries to open every /proc/PID/exe for writing, and PATH below /proc/PID/root; prints what it
                                        saw and what it got
     attack swap A B                    exchanges two files for ever
+    attack read PATH                   prints its effective group, and the first bytes of the file or the errno's name
     attack fds                         prints the open descriptors and what they lead to
     attack abstract NAME-PART          prints the abstract sockets of this network namespace that have it in their names
 """
@@ -134,11 +135,21 @@ static int abstract(const char *part) {
     return 0;
 }
 
+static int read_file(const char *path) {
+    char text[64];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text);
+    printf("group %d: %.*s\n", getegid(), got < 0 ? 64 : (int)got, got < 0 ? strerrorname_np(errno) : text);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     if (argc > 3 && !strcmp(argv[1], "call"))
         return call(argc, argv);
     if (argc > 2 && !strcmp(argv[1], "open-exes"))
         return open_exes(atof(argv[2]), argc > 3 ? argv[3] : "");
+    if (argc > 2 && !strcmp(argv[1], "read"))
+        return read_file(argv[2]);
     if (argc > 1 && !strcmp(argv[1], "fds"))
         return list_fds();
     if (argc > 3 && !strcmp(argv[1], "swap"))

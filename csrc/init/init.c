@@ -310,7 +310,7 @@ static uint64_t permitted_now(const struct stage *stage) {
     return (uint64_t)data[1].permitted << 32 | data[0].permitted;
 }
 
-// Changes the user but keeps every capability, still needed to load a filter after START.
+// Changes the user but keeps every capability: the way to the working directory may be closed to the user.
 static void become_user(const struct stage *stage) {
     const struct plan *plan = stage->plan;
     drop_bounding(stage);
@@ -457,6 +457,21 @@ static void raise_ambient(const struct stage *stage, uint64_t ambient) {
             check(stage, sys(SYS_prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0), "raise an ambient capability");
 }
 
+// What loading a filter takes without no_new_privs.
+static uint64_t for_filter(const struct plan *plan) {
+    return plan->flags & PLAN_SECCOMP && !(plan->flags & PLAN_NO_NEW_PRIVS) ? 1ULL << CAP_SYS_ADMIN : 0;
+}
+
+// Before the wait for START, which may be long: in a pid namespace that is joined, a container with CAP_SYS_PTRACE could take
+// over what waits, with all that it has. Nothing of what comes after START needs more than this.
+static void shed_capabilities(const struct stage *stage) {
+    const struct plan *plan = stage->plan;
+    uint64_t held = permitted_now(stage);
+    uint64_t kept = held & (plan->permitted | plan->inheritable | plan->ambient | for_filter(plan));
+    if (kept != held)
+        set_capabilities(stage, kept, kept, 0);
+}
+
 // The filter comes last of all, so execve is the only call that a profile must allow. Without
 // no_new_privs loading it takes CAP_SYS_ADMIN, which is therefore kept until execve drops it: what
 // that call gives depends on the inheritable, ambient and bounding sets and on the user, not on what
@@ -466,9 +481,7 @@ static void raise_ambient(const struct stage *stage, uint64_t ambient) {
 static void drop_privileges(const struct stage *stage) {
     const struct plan *plan = stage->plan;
     int locked = plan->flags & PLAN_NO_NEW_PRIVS;
-    uint64_t held = permitted_now(stage), permitted = plan->permitted & held, kept = 0;
-    if (plan->flags & PLAN_SECCOMP && !locked)
-        kept = held & 1ULL << CAP_SYS_ADMIN;
+    uint64_t held = permitted_now(stage), permitted = plan->permitted & held, kept = held & for_filter(plan);
     set_capabilities(stage, (plan->effective & permitted) | kept, permitted | kept, plan->inheritable & held);
     raise_ambient(stage, plan->ambient & permitted & plan->inheritable);
     if (locked)
@@ -616,6 +629,7 @@ static int last_stage(int argc, char **argv) {
     enter_cwd(&stage);
     find_command(&stage);
     label_command(&stage);
+    shed_capabilities(&stage);
     wait_for_start(&stage);
     if (stage.plan->flags & PLAN_REAPER)
         leave_reaper(&stage);

@@ -100,6 +100,22 @@ def test_a_command_that_is_the_entering_program_itself_gets_nothing(
     mydocker("exec", "c", "/proc/self/exe", code=None)
 
 
+@pytest.mark.parametrize(("words", "extra"), [
+    ([], 1 << 21), (["--security-opt", "no-new-privileges"], 0), (["--security-opt", "seccomp=unconfined"], 0), (["-u", "1000"], 1 << 21),
+    (["--init", "--cap-drop", "ALL"], 1 << 21),
+])
+def test_what_waits_for_the_start_has_no_capability_more_than_it_needs(
+    mydocker: Mydocker, busybox: str, words: list[str], extra: int
+) -> None:
+    """csrc/init/init.c shed_capabilities: whoever can trace it (a pid namespace that is shared) gets no more than that."""
+    mydocker("create", "--name", "c", *words, busybox, "true")
+    with open(f"/proc/{mydocker.pid_of('c')}/status") as stream:
+        sets = {line.split()[0]: int(line.split()[1], 16) for line in stream if line.startswith("Cap")}
+    default = 0 if "ALL" in words else 0xA80425FB
+    assert sets["CapPrm:"] == sets["CapEff:"] == default | extra  # CAP_SYS_ADMIN loads the filter
+    assert (sets["CapInh:"], sets["CapBnd:"]) == (0, default)
+
+
 def test_the_last_stage_is_sealed(mydocker: Mydocker, busybox: str) -> None:
     """runtime/plan.py open_sealed: a created container's init is the memfd, and even root outside cannot change it."""
     mydocker("create", "--name", "c", busybox, "true")

@@ -92,10 +92,27 @@ def test_supplementary_groups_are_exactly_those_of_the_image(mydocker: Mydocker,
     for user, groups in wanted.items():
         words = ["exec", "-u", user, "c"] if way == "exec" else ["run", "--rm", "-u", user, image]
         out = mydocker(*words, "sh", "-c", "grep Groups /proc/self/status; id -g; cat /denied /opened 2>/dev/null; true").out.splitlines()
-        found = set(out[0].partition(":")[2].split()) | {out[1]}
-        assert found == set(groups.split()), user
+        assert out[1] in groups.split()
+        assert set(out[0].partition(":")[2].split()) == set(groups.split()), user
         if user == "user":
             assert out[2:] == [], "denied to its group, and closed to everyone else"
+
+
+@pytest.mark.needs("gcc")
+@pytest.mark.parametrize("user", ["1000:2000", "user:secret", "user"])
+def test_a_setgid_program_opens_nothing_that_denies_the_users_group(
+    mydocker: Mydocker, busybox_tar: str, attack_directory: str, user: str
+) -> None:
+    """CVE-2022-36109: the program's group takes the place of the user's own, which must be a supplementary one as well."""
+    with open(f"{attack_directory}/attack", "rb") as stream:
+        program = stream.read()
+    passwd = "root:x:0:0:root:/:/bin/sh\nuser:x:1000:2000:user:/:/bin/sh\n"
+    image = load_image(
+        mydocker, busybox_tar, member("etc/passwd", passwd.encode()), member("etc/group", b"root:x:0:\nsecret:x:2000:\ngame:x:3000:\n"),
+        member("denied", b"secret", mode=0o604, gid=2000), member("game", program, mode=0o2755, gid=3000))
+    mydocker("run", "-d", "--name", "c", "-u", user, image, "sleep", "1000")
+    for words in (["run", "--rm", "-u", user, image], ["exec", "c"], ["exec", "-u", user, "c"]):
+        assert mydocker(*words, "/game", "read", "/denied").out == "group 3000: EACCES\n"
 
 
 @pytest.mark.parametrize("words", [[], ["-u", "1000"], ["--cap-add", "NET_ADMIN"], ["--cap-drop", "ALL"], ["--cap-add", "ALL"]])

@@ -46,13 +46,14 @@ def resolve_user(root_fd: int, user: str, extra_groups: tuple[str, ...] = ()) ->
     gid = _number(entry[3]) if entry else 0
     home = os.fsdecode(entry[5]) if entry and entry[5].startswith(b"/") else "/"
     group_lines = _read_lines(root_fd, "/etc/group") if group or entry or extra_groups else []
-    groups: list[int] = []
+    others: list[int] = []
     if group:
         gid = _find_group(group_lines, group)
     elif entry is not None:
-        groups = [found for found in _groups_of(group_lines, entry[0]) if found != gid]
-    groups += [_find_group(group_lines, extra) for extra in extra_groups]
-    return Credentials(uid=uid, gid=gid, groups=tuple(dict.fromkeys(groups)), home=home)
+        others = _groups_of(group_lines, entry[0])
+    others += [_find_group(group_lines, extra) for extra in extra_groups]
+    # The own group is one of them: else a setgid program, which changes that, opens what denies this group (CVE-2022-36109).
+    return Credentials(uid=uid, gid=gid, groups=tuple(dict.fromkeys((gid, *others))), home=home)
 
 
 def find_home(root_fd: int, uid: int) -> str:
