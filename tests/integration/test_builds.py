@@ -182,8 +182,13 @@ def test_heredocs_make_scripts_and_files(mydocker: Mydocker, busybox: str, conte
     mydocker("build", "-t", "h", context(
         f"FROM {busybox}\nENV v=1\nRUN <<EOF\necho $v > /a\necho two >> /a\nEOF\n"
         "COPY <<x <<'y' /d/\nv is $v\nx\nv is $v\ny\nRUN cat <<E > /e\nheld\nE\n"
-        "COPY --chmod=755 <<run /run.sh\n#!/bin/sh\necho ran\nrun\nRUN <<EOF\n#!/bin/busybox ash\necho $0 | grep -q tmp && echo own > /own\nEOF\n"))
-    assert out(mydocker, "h", "cat /a /d/x /d/y /e; /run.sh; cat /own; ls /tmp") == "1\ntwo\nv is 1\nv is $v\nheld\nran\nown\n"
+        "COPY --chmod=755 <<run /run.sh\n#!/bin/sh\necho ran\nrun\nRUN <<EOF\n#!/bin/busybox ash\necho $0 > /own\nEOF\n"
+        "USER 7\nRUN <<../E\n#!/bin/busybox sh\nid -u > /tmp/id; echo $0 >> /tmp/id\n../E\n"))
+    assert out(mydocker, "h", "cat /a /d/x /d/y /e; /run.sh; cat /own /tmp/id; ls /tmp /dev") == (
+        "1\ntwo\nv is 1\nv is $v\nheld\nran\n/dev/pipes/EOF\n7\n/dev/pipes/_E\n" + out(mydocker, "h", "ls /tmp /dev"))
+    assert out(mydocker, "h", "ls /tmp") == "id\n"
+    layers = config(mydocker, "h")["rootfs"]["diff_ids"]
+    assert len(layers) == 7
 
 
 def test_mounts_are_there_and_leave_nothing(mydocker: Mydocker, busybox: str, context: Write, scratch: str) -> None:

@@ -278,7 +278,8 @@ class StageBuilder:
 
             step = RunStep(
                 layers=tuple(layer.name for layer in self.state.layers), config=self.state.config, argv=tuple(argv),
-                env={**args, **proxies}, user=self.state.config.get("User") or "", workdir=self.state.workdir, network=network)
+                env={**args, **proxies}, user=self.state.config.get("User") or "", workdir=self.state.workdir, network=network,
+                script=node.heredocs[0].content if argv[0].startswith("/dev/pipes/") and node.heredocs else "")
             run_command(self._job, self.state, key, _history_of(node, visible), step, preparing, write)
         return False
 
@@ -303,19 +304,11 @@ class StageBuilder:
         if len(node.heredocs) == 1 and is_heredoc(opening) == first.name:
             content = first.content
             if content.startswith("#!"):
-                # A script of its own interpreter: handed over on a here document of a shell that knows nothing of it.
-                return [*self.state.shell, _script_of(content)]
+                # A script of its own interpreter: mounted where docker mounts it. A name is not more than one.
+                return [f"/dev/pipes/{first.name.replace('/', '_').lstrip('.') or 'script'}"]
             return [*self.state.shell, content]
         documents = "".join(f"{heredoc.content}{heredoc.name}\n" for heredoc in node.heredocs)
         return [*self.state.shell, f"{node.rest}\n{documents}"]
-
-
-def _script_of(content: str) -> str:
-    marker = "MYDOCKER_END_OF_SCRIPT"
-    while marker in content:
-        marker += "_"
-    return (f"f=$(mktemp) && cat > \"$f\" <<'{marker}' && chmod 700 \"$f\" && \"$f\"; c=$?; rm -f \"$f\"; exit $c\n"
-            f"{content}{'' if content.endswith(chr(10)) else chr(10)}{marker}\n")
 
 
 def _history_of(node: Node, args: dict[str, str]) -> str:

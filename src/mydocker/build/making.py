@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 
+from mydocker.base import files
 from mydocker.oci.media_types import MEDIA_LAYER
 from mydocker.storage import blobs, diff
 from mydocker.storage.ingest import ingest, read_file
 from mydocker.storage.layers import NewLayer
 
 from .failed import CommandFailed
+from .request import HostMount
 from .settle import settle
 from .state import Layer
 from .view import open_view
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .job import Job
-    from .request import HostMount, RunStep
+    from .request import RunStep
     from .runmounts import Preparation
     from .state import StageState
 
@@ -91,6 +93,8 @@ def run_command(
             preparing.prepare(new.path)
             places = _missing_places(job, state, preparing.mounts)
             step = step.replace(env={**step.env, **preparing.env}, mounts=tuple(preparing.mounts))
+        if step.script:
+            step = step.replace(mounts=(*step.mounts, _mount_script(f"{new.path}/script", step)))
         upper_dir = f"{new.path}/diff"
         code = job.run_step(step, upper_dir, write)
         if code:
@@ -104,6 +108,17 @@ def run_command(
     except BaseException:
         new.discard()
         raise
+
+
+def _mount_script(path: str, step: RunStep) -> HostMount:
+    """Store the script that a step runs, and return the mount that makes it the step's command."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o700)
+    try:
+        os.fchmod(fd, 0o755)  # whoever the step's user is, and whatever our umask
+        files.write_all(fd, step.script.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(fd)
+    return HostMount(source=path, target=step.argv[0], is_read_only=True)
 
 
 def _missing_places(job: Job, state: StageState, mounts: list[HostMount]) -> list[tuple[bytes, int]]:

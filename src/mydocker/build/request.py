@@ -74,6 +74,7 @@ class RunStep(Record):
     workdir: str
     network: str
     mounts: tuple[HostMount, ...] = ()
+    script: str = ""  # what is to be at argv[0]
 
 
 class Built(Record):
