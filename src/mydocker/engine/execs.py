@@ -21,7 +21,7 @@ from .exec_stage import ExecStage
 from .lifecycle import ALIVE, require_running
 from .observe import identity_of
 from .process_spec import merge_env, set_console_size
-from .request import judge_argv, judge_console_size, judge_env, read_env_file
+from .request import judge_argv, judge_console_size, judge_env
 from .sessions import LiveSession
 
 TYPE_CHECKING = False
@@ -82,8 +82,10 @@ def judge_exec(
     if workdir and not workdir.startswith("/"):
         raise InvalidRequest(f"workdir {workdir!r} must be an absolute path")
     items: list[str] = []
-    for path in [env_file] if isinstance(env_file, str) else env_file:
-        items += read_env_file(path)
+    if env_file:
+        from .env_files import read_env_files  # cold
+
+        items += read_env_files(env_file)
     items += judge_env(env)
     if detach and interactive:
         raise InvalidRequest("a detached command has no input", hint="leave out -i or -d")

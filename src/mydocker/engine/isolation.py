@@ -16,7 +16,7 @@ from mydocker.oci import platform
 from mydocker.runtime.plan import OWN_PROGRAM
 
 from .mounts import judge_mounts, judge_tmpfs, pairs
-from .request import NETWORK_OPTIONS, RULES, clean_path, flag, judge_labels, read_lines_file, whole_number, words
+from .request import NETWORK_OPTIONS, RULES, clean_path, flag, judge_labels, whole_number, words
 from .request import text_line as text
 from .security import judge_security
 
@@ -100,6 +100,8 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
         elif name == "cgroup_parent":
             values["cgroup_parent"] = _cgroup_parent(value, name)
         elif name == "label_file":
+            from .env_files import read_lines_file  # cold
+
             lines = [line for path in words(value, name) for line in read_lines_file(path, "label file")]
             values["labels"] = tuple({**dict(judge_labels(lines, name)), **dict(values.get("labels", ()))}.items())
         elif name == "mount":

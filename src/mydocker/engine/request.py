@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base import files
 from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
 from mydocker.base.units import MAX_DURATION_S, parse_duration, parse_size
@@ -29,7 +28,6 @@ _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
 MIN_MEMORY_BYTES = 6 << 20
 CPU_PERIOD_US = 100_000
-_MAX_CPUS = 8192  # the kernel's own largest (NR_CPUS)
 DEFAULT_LOG_SIZE = 10_000_000
 DEFAULT_LOG_FILES = 3
 NETWORK_OPTIONS = frozenset((
@@ -137,12 +135,16 @@ def judge(image: str, argv: Iterable[str], options: Mapping[str, Any]) -> Contai
             continue
         field, check = rule
         values[field] = check(value, name)
-    for path in words(options.get("env_file"), "env_file"):
-        environment += read_env_file(path)
+    if options.get("env_file"):
+        from .env_files import read_env_files  # cold
+
+        environment += read_env_files(options["env_file"])
     environment += judge_env(options.get("env"))
     values["env"] = tuple(environment)
-    _judge_log(options.get("log_opt"), values)
-    values.pop("log_opt", None)
+    if values.pop("log_opt", None):
+        from .log_options import judge_log_options  # cold
+
+        values.update(judge_log_options(options["log_opt"]))
     _judge_network(on_network, values)
     if rare or values["network"].startswith("container:"):
         from .isolation import judge_isolation  # cold: most containers ask for none of it
@@ -219,27 +221,6 @@ def judge_env(value: Any) -> list[str]:
     return found
 
 
-def read_env_file(path: str) -> list[str]:
-    """Return the items of an env file: `K=V` or `K` lines, `#` comments. Raises InvalidRequest."""
-    return judge_env(read_lines_file(path, "env file"))
-
-
-def read_lines_file(path: str, what: str) -> list[str]:
-    """Return the `K=V` or `K` lines of a file without `#` comments and empty lines. Raises InvalidRequest."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            lines = [line.rstrip("\r\n") for line in stream]
-    except OSError as error:
-        raise InvalidRequest(f"open {what} {path}: {(error.strerror or str(error)).lower()}") from error
-    except ValueError as error:
-        raise InvalidRequest(f"read {what} {path}: {error}") from error
-    items = [line.lstrip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    for item in items:
-        if any(letter.isspace() for letter in item.partition("=")[0]):
-            raise InvalidRequest(f"{what} {path}: {item!r} has white space in its name")
-    return items
-
-
 def words(value: Any, what: str) -> list[str]:
     """Return a list of texts; one text is a list of one, None is none. Raises InvalidRequest."""
     if value is None:
@@ -304,35 +285,10 @@ def _cpus(value: Any, what: str) -> int:
     return round(cpus * CPU_PERIOD_US)
 
 
-def _cpu_list(online: str) -> Callable[[Any, str], str]:
-    """Return the check of a list of cpus or memory nodes; `online` is the kernel's file of those there are."""
-    def check(value: Any, what: str) -> str:
-        text = text_line(str(value), what)
-        try:
-            wanted = parse_list(text)
-        except ValueError:
-            raise InvalidRequest(f"{what} {value!r} is not a list", hint="write such as 0-2,7") from None
-        try:
-            there = files.read_bytes(online).decode().strip()
-        except FileNotFoundError:
-            return text  # a kernel without NUMA; the cgroup has the last word
-        if not wanted <= parse_list(there):
-            raise InvalidRequest(f"{what} {value!r}: this machine has {there}")
-        return text
+def _cpu_list(value: Any, what: str) -> str:
+    from .cpu_lists import judge_cpu_list  # cold
 
-    return check
-
-
-def parse_list(text: str) -> set[int]:
-    """Return the numbers of a list such as `0-2,7` (cpuset(7)). Raises ValueError."""
-    found: set[int] = set()
-    for part in text.split(","):
-        low, dash, high = part.partition("-")
-        first, last = int(low), int(high if dash else low)
-        if not (low + high).isascii() or not (low + high).isdigit() or not first <= last < _MAX_CPUS:
-            raise ValueError(part)
-        found.update(range(first, last + 1))
-    return found
+    return judge_cpu_list(value, what)
 
 
 def judge_console_size(value: Any, what: str = "console_size") -> tuple[int, int]:
@@ -413,31 +369,16 @@ def _user(value: Any, what: str) -> str:
     return text
 
 
-def _judge_log(value: Any, values: dict[str, Any]) -> None:
-    items = value.items() if hasattr(value, "items") else (word.partition("=")[::2] for word in words(value, "log_opt"))
-    for key, text in items:
-        if key == "max-size":
-            size = parse_size(str(text), what="log_opt max-size") if str(text) != "-1" else 0
-            if 0 < size < 4096:
-                raise InvalidRequest("log_opt max-size: at least 4k is needed")
-            values["log_max_bytes"] = size
-        elif key == "max-file":
-            values["log_files"] = whole_number(1, 1000)(text, "log_opt max-file")
-        else:
-            raise InvalidRequest(f"log_opt {key!r} is not known", hint="max-size and max-file are")
-
-
 RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "name": ("name", judge_name),
     "tty": ("tty", flag), "interactive": ("interactive", flag), "console_size": ("console_size", judge_console_size),
     "rm": ("rm", flag), "read_only": ("read_only", flag),
     "memory": ("memory_bytes", _memory), "memory_swap": ("memory_swap_bytes", _memory_swap),
     "cpu_shares": ("cpu_shares", whole_number(0, 262144)), "cpus": ("cpu_quota_us", _cpus),
-    "cpuset_cpus": ("cpuset_cpus", _cpu_list("/sys/devices/system/cpu/online")),
-    "cpuset_mems": ("cpuset_mems", _cpu_list("/sys/devices/system/node/online")),
+    "cpuset_cpus": ("cpuset_cpus", _cpu_list), "cpuset_mems": ("cpuset_mems", _cpu_list),
     "pids_limit": ("pids_limit", whole_number(-1, 4194304)),
     "volume": ("volumes", _volumes), "workdir": ("workdir", _absolute), "user": ("user", _user),
     "hostname": ("hostname", _hostname), "label": ("labels", judge_labels),
     "entrypoint": ("entrypoint", _entrypoint), "stop_signal": ("stop_signal", _signal_word),
-    "stop_timeout": ("stop_timeout_s", _seconds), "show": ("show", _show), "log_opt": ("log_opt", lambda value, what: None),
+    "stop_timeout": ("stop_timeout_s", _seconds), "show": ("show", _show), "log_opt": ("log_opt", lambda value, what: value),
 }
