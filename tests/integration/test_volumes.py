@@ -275,6 +275,18 @@ def test_a_volume_that_is_a_directory_of_the_machine(mydocker: Mydocker, busybox
     assert os.listdir(f"{scratch}/there") == ["f"]
 
 
+def test_an_empty_directory_of_the_machine_is_filled_and_a_filled_one_is_not(mydocker: Mydocker, busybox_tar: str, scratch: str) -> None:
+    image = load_image(mydocker, busybox_tar, *CONTENT)
+    for name, content in (("empty", []), ("filled", ["mine"])):
+        os.mkdir(f"{scratch}/{name}")
+        for file in content:
+            os.mkdir(f"{scratch}/{name}/{file}")
+        mydocker("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", f"device={scratch}/{name}", name)
+        mydocker(*RUN, "-v", f"{name}:/data", image, "true")
+    assert facts(f"{scratch}/empty") == facts(content_of(mydocker, image))
+    assert os.listdir(f"{scratch}/filled") == ["mine"]
+
+
 def test_a_part_of_a_volume(mydocker: Mydocker, busybox: str) -> None:
     mydocker(*RUN, "-v", "data:/d", busybox, "sh", "-c", "mkdir -p /d/a/b; echo in > /d/a/b/f; ln -s a /d/link; echo out > /d/f")
     for runtime in ("mydocker", "mydocker-runtime"):
@@ -352,3 +364,13 @@ def test_a_hundred_containers_share_a_volume(mydocker: Mydocker, busybox: str, e
         list(pool.map(run, range(40)))
     assert len(os.listdir(data_of(mydocker, "data"))) == 40
     until(lambda: names(mydocker) == ["data"])
+
+
+def test_ps_shows_and_filters_mounts(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    mydocker("create", "--name", "one", "-v", "a-volume-of-a-long-name:/d", "-v", f"{scratch}:/h", busybox, "true")
+    mydocker("create", "--name", "two", "-v", "data:/e", busybox, "true")
+    assert mydocker("ps", "-f", "name=one", "--format", "{{.Mounts}} {{.LocalVolumes}}", "--no-trunc").out == (
+        f"a-volume-of-a-long-name,{scratch} 1\n")
+    assert mydocker("ps", "-f", "name=two", "--format", "{{.Mounts}}").out == "data\n"
+    for value, expected in (("data", "two"), ("/d", "one"), (scratch, "one"), ("/nowhere", "")):
+        assert mydocker("ps", "-f", f"volume={value}", "--format", "{{.Name}}").out.strip() == expected

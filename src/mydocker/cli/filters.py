@@ -6,7 +6,7 @@ from mydocker.base.errors import InvalidRequest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Protocol
+    from typing import Any, Protocol
 
     class Listed(Protocol):
         """What a filter looks at."""
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
         def status(self) -> str: ...
         @property
         def exit_code(self) -> int | None: ...
+        @property
+        def record(self) -> dict[str, Any]: ...
         @property
         def labels(self) -> dict[str, str]: ...
 
@@ -78,6 +80,12 @@ def _label_matches(container: Listed, value: str) -> bool:
     return key in container.labels and (not equals or container.labels[key] == wanted)
 
 
+def _has_volume(container: Listed, value: str) -> bool:
+    """By the name of a volume, or by where something is mounted."""
+    mounts = container.record["config"].get("volumes", ())
+    return any(value in (item.get("volume"), item["source"], item["target"]) for item in mounts)
+
+
 def _image_matches(container: Listed, value: str) -> bool:
     """The name as it was given to run; a missing tag is `latest` on both sides."""
     return _with_tag(container.image) == _with_tag(value)
@@ -93,5 +101,6 @@ TESTS: dict[str, Test] = {
     "id": lambda container, value: container.id.startswith(value),
     "label": _label_matches,
     "ancestor": _image_matches,
+    "volume": _has_volume,
     "exited": lambda container, value: container.exit_code is not None and container.exit_code == int(value),
 }

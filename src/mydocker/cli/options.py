@@ -211,7 +211,7 @@ OPTIONS = (
 
     Option("ps", "all", "a", "bool", "Accepted for docker's sake: all containers are always listed"),
     Option("ps", "running", "", "bool", "Only running containers"),
-    Option("ps", "filter", "f", "list", "Only what matches: status=, name=, id=, label=, ancestor= or exited=",
+    Option("ps", "filter", "f", "list", "Only what matches: status=, name=, id=, label=, ancestor=, volume= or exited=",
            value="KEY=VALUE"),
     Option("ps", "format", "", "str", "Output as table, json, or a Go template such as '{{.ID}}'",
            value="FORMAT", default="table"),

@@ -358,9 +358,9 @@ class Container:
         return wait(self._store, self.id, timeout)
 
     def remove(self, force: bool = False, volumes: bool = False) -> None:
-        """Remove it with its log and write layer, and with `volumes` its anonymous volumes that no other container has.
+        """Remove it with its log and write layer; `force` kills it first. Raises Conflict, NotFound.
 
-        `force` kills it first. Raises Conflict, NotFound.
+        With `volumes` go its anonymous volumes that no other container has.
         """
         ending.remove(self._store, self.id, force=force, volumes=volumes, delete=self._containers._delete)
 

@@ -37,10 +37,13 @@ def _make_volume(layout: Layout, mount: VolumeMount, image: _ImageView) -> None:
     lock, stored = volumes.ensure(layout, volumes.Volume(
         name=mount.volume, created_ns=0, labels=mount.labels, options=mount.settings, anonymous=mount.anonymous))
     with lock:
+        if stored.options and mount.source and not os.path.isdir(mount.source):
+            raise NotFound(f"volume {mount.volume}: its directory {mount.source} is not there")
+        if mount.nocopy or mount.subpath or mount.filesystem:
+            return
         if stored.options:
-            if mount.source and not os.path.isdir(mount.source):
-                raise NotFound(f"volume {mount.volume}: its directory {mount.source} is not there")
-        elif not mount.nocopy and not mount.subpath:
+            filling.fill_directory(mount.source, lambda: image.open(mount.target, mount.volume))
+        else:
             filling.fill(lock.fd, lambda: image.open(mount.target, mount.volume))
 
 

@@ -54,7 +54,9 @@ def _judge_volume(word: str, what: str) -> Volume:
         raise InvalidRequest(f"{what} {word!r} is not [HOST|NAME:]CONTAINER[:OPTIONS]")
     source, target = parts[:2] if len(parts) > 1 else ("", parts[0])
     if not target.startswith("/") or clean_path(target) == "/" or ".." in target.split("/"):
-        raise InvalidRequest(f"{what} {word!r}: the container's path must be absolute and not /")
+        raise InvalidRequest(
+            f"{what} {word!r}: the container's path must be absolute and not /",
+            hint="write HOST:CONTAINER, NAME:CONTAINER or CONTAINER")
     options = tuple(parts[2].split(",")) if len(parts) == 3 else ()
     is_host = "/" in source or source.startswith(".")
     refuse_at_proc(source or "a volume", target, what)

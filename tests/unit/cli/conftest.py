@@ -28,6 +28,7 @@ class FakeContainer:
         self.signal = facts.get("signal", 0)
         self.oom_killed = facts.get("oom_killed", False)
         self.labels = facts.get("labels", {})
+        self.record: dict[str, Any] = {"config": facts.get("config", {})}
         self.ports: list[Any] = facts.get("ports", [])
 
     def __getattr__(self, verb: str) -> Any:

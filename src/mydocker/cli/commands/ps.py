@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..context import Context
 
 _COMMAND_WIDTH = 30
+_MOUNT_WIDTH = 15
 _COLUMNS = {
     "ID": "ID", "NAME": "Name", "PID": "PID", "STATUS": "Status", "COMMAND": "Command", "CREATED": "Created",
     "EXIT": "Exit", "PORTS": "Ports",
@@ -55,6 +56,7 @@ def describe(container: Container, *, whole: bool) -> dict[str, Any]:
     pid = container.pid
     labels: dict[str, str] = container.labels
     created = format_local(container.created_ns)
+    mounts = [str(item.get("volume") or item["source"]) for item in container.record["config"].get("volumes", ())]
     return {
         "ID": container.id,
         "Name": container.name,
@@ -70,6 +72,8 @@ def describe(container: Container, *, whole: bool) -> dict[str, Any]:
         "OomKilled": container.oom_killed,
         "Ports": ", ".join(f"{port.host_text}->{port.port}/{port.protocol}" for port in container.ports),
         "Image": container.image,
+        "Mounts": ",".join(name if whole else shorten(name, _MOUNT_WIDTH) for name in mounts),
+        "LocalVolumes": str(sum(1 for name in mounts if not name.startswith("/"))),
         "Labels": ",".join(f"{key}={value}" for key, value in labels.items()),
         "Label": lambda key: labels.get(key, ""),
     }
