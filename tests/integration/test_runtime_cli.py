@@ -60,6 +60,15 @@ def test_exec_takes_a_null_in_a_config_or_a_process_for_a_field_that_is_not_ther
     runtime("exec", "--process", f"{bundle}/process.json", "c")
 
 
+@pytest.mark.parametrize("hook", [{"args": [""]}, {"timeout": 1 << 40}, {"path": "/nonexistent"}, {"path": "/etc/passwd"}])
+@pytest.mark.parametrize("kind", ["poststart", "poststop"])
+def test_a_hook_that_cannot_be_run_keeps_no_container_from_its_removal(runtime: Runtime, kind: str, hook: dict[str, object]) -> None:
+    bundle = runtime.bundle("true", hooks={kind: [{"path": "/bin/true", **hook}]})
+    fails = kind == "poststart" and "timeout" not in hook
+    done = runtime("run", "--bundle", bundle, "c", code=1 if fails else 0)
+    assert "internal error" not in done.stderr and runtime.ids() == []
+
+
 @pytest.mark.parametrize(("words", "text"), [
     (["exec", "--cwd", "relative", "c", "true"], "process.cwd: must be an absolute path"),
     (["exec", "--preserve-fds", "9999999999999", "c", "true"], "preserve 9999999999999 descriptors"),

@@ -90,8 +90,11 @@ def pack_scheduler(scheduler: Scheduler) -> bytes:
         raise InvalidRequest(f"process.scheduler: runtime, deadline and period are for SCHED_DEADLINE, not for {policy}")
     if policy == "SCHED_DEADLINE":
         check_deadline(scheduler, *times)
-    return _SCHED_ATTR.pack(
-        _SCHED_ATTR.size, POLICIES[policy], flags, scheduler.get("nice", 0), scheduler.get("priority", 0), *times, 0, 0)
+    try:
+        return _SCHED_ATTR.pack(
+            _SCHED_ATTR.size, POLICIES[policy], flags, scheduler.get("nice", 0), scheduler.get("priority", 0), *times, 0, 0)
+    except struct.error:
+        raise InvalidRequest("process.scheduler: a number is out of range") from None
 
 
 def check_deadline(scheduler: Scheduler, runtime: int, deadline: int, period: int) -> None:

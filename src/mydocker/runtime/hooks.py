@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import _signal as signal  # type: ignore[import-not-found]  # `signal` itself imports enum
 import os
-import select
 
 from mydocker.base import files, log
 from mydocker.base.errors import CommandNotExecutable, CommandNotFound, RuntimeFailed, Timeout
 from mydocker.base.jsontext import dumps
 from mydocker.linux import syscalls as sc
+from mydocker.linux.process import wait_pidfd
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ def _spawn(path: str, argv: Sequence[str], env: Mapping[str, str], source: int, 
         raise CommandNotFound(f"{what}: no such file or directory") from None
     except OSError as error:
         raise CommandNotExecutable(f"{what}: {os.strerror(error.errno or 0)}") from error
+    except ValueError as error:  # an empty name, which posix_spawn of Python refuses itself
+        raise CommandNotExecutable(f"{what}: {error}") from error
 
 
 def _wait(pid: int, timeout_s: float | None, what: str) -> int:
@@ -111,9 +113,7 @@ def _wait(pid: int, timeout_s: float | None, what: str) -> int:
     if timeout_s is not None:
         pidfd = os.pidfd_open(pid)
         try:
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            if not poll.poll(timeout_s * 1000):
+            if not wait_pidfd(pidfd, timeout_s):
                 os.kill(pid, 9)  # our own child, not reaped: the pid is still its own
                 os.waitpid(pid, 0)
                 raise Timeout(f"{what}: killed, as it ran past its timeout of {timeout_s} s")

@@ -70,7 +70,7 @@ def run_poststop_hooks(root: StateRoot, state: ContainerState) -> None:
     for index in range(len(hooks)):
         try:
             run_hook(hooks, index, describe(state, "stopped"), kind="poststop")
-        except MydockerError as error:
+        except (MydockerError, OSError) as error:
             warn(error)
 
 

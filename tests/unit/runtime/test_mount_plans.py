@@ -115,7 +115,8 @@ def test_attributes_become_the_kernels_numbers() -> None:
 @pytest.mark.parametrize("call", [
     lambda: pack_limit({"type": "RLIMIT_X", "soft": 1, "hard": 1}), lambda: pack_limit({"type": "RLIMIT_CPU", "soft": 2, "hard": 1}),
     lambda: pack_scheduler({"policy": "SCHED_X"}), lambda: pack_scheduler({"policy": "SCHED_OTHER", "priority": 1}),
-    lambda: pack_scheduler({"policy": "SCHED_FIFO", "runtime": 1}), lambda: parse_io_priority({"priority": 1}),
+    lambda: pack_scheduler({"policy": "SCHED_FIFO", "runtime": 1}), lambda: pack_scheduler({"policy": "SCHED_OTHER", "nice": 1 << 40}),
+    lambda: parse_io_priority({"priority": 1}),
     lambda: parse_personality({"domain": "BSD"}), lambda: parse_numbers("2-1", "f"), lambda: parse_numbers("x", "f"),
     lambda: parse_numbers("0-99999999", "f"), lambda: format_map([{"containerID": 0, "hostID": 0, "size": 1}] * 341, "f"),
 ])

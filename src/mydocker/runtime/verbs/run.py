@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import MydockerError, NotFound
+from mydocker.base.errors import NotFound
 from mydocker.linux import syscalls as sc
 from mydocker.runtime.bundle import Made, discard, make
 from mydocker.runtime.status import run_poststart_hooks
@@ -53,7 +53,7 @@ def _start(context: Context, made: Made) -> None:
         raise
     try:
         run_poststart_hooks(context.root.load_spec(made.state.id), made.state)
-    except MydockerError:
+    except Exception:
         from .delete import delete  # cold
 
         delete(context.root, made.state.id, force=True)  # runtime.md "Lifecycle": its end, and the poststop hooks

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import Conflict, InvalidRequest, MydockerError
+from mydocker.base.errors import Conflict, InvalidRequest
 from mydocker.runtime.state import StateRoot
 from mydocker.runtime.status import find_status, run_poststart_hooks
 
@@ -57,7 +57,7 @@ def start(root: StateRoot, container_id: str) -> None:
     os.unlink(fifo)
     try:
         run_poststart_hooks(spec, state)
-    except MydockerError:
+    except Exception:
         from .delete import delete  # cold
 
         delete(root, container_id, force=True)  # runtime.md "Lifecycle": its end, and the poststop hooks
