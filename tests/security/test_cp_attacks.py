@@ -125,6 +125,15 @@ def test_what_is_bound_below_a_link_is_mounted_inside_for_an_ended_container_too
     assert str(tmp_path) not in Path("/proc/self/mountinfo").read_text().replace(mounts, "")
 
 
+def test_a_container_that_moves_its_mount_points_away_can_still_be_copied_from(mydocker: Mydocker, busybox: str, tmp_path: Path) -> None:
+    mydocker("run", "-d", "--network", "none", "--name", "c", "-v", f"{tmp_path}:/data/vol", busybox, *SLEEP)
+    mydocker("exec", "c", "sh", "-c", "mv /etc /etc2; mkdir -p /etc/hosts; ln -s hostname /etc/hostname; mv /data /data2; echo x > /data; echo y > /y")
+    for _ in range(2):  # running, then ended
+        assert b"y\n" in mydocker("cp", "c:/y", "-").raw_out
+        assert mydocker("cp", "c:/etc", "-").code == 0
+        mydocker("stop", "-t", "0", "c")
+
+
 # --- modes of the host's directories: CVE-2021-41089 ------------------------------------------------------
 
 

@@ -2,7 +2,6 @@
 """
 from __future__ import annotations
 
-import os
 from _thread import allocate_lock
 
 from mydocker.base import paths, trace
@@ -17,6 +16,7 @@ from .sessions import LiveSession
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, BinaryIO, Unpack
 
@@ -467,7 +467,7 @@ class Container:
         """
         from .copying import copy_in  # cold
 
-        return copy_in(self._store, self.id, os.fspath(source), path, archive=archive, follow=follow, on_bytes=on_bytes)
+        return copy_in(self._store, self.id, source, path, archive=archive, follow=follow, on_bytes=on_bytes)
 
     def copy_out(
         self, path: str, target: str | os.PathLike[str], *, archive: bool = False, follow: bool = False,
@@ -476,7 +476,7 @@ class Container:
         """Copy a file or directory of its to the host, as `copy_in` does the other way; else all becomes the caller's."""
         from .copying import copy_out  # cold
 
-        return copy_out(self._store, self.id, path, os.fspath(target), archive=archive, follow=follow, on_bytes=on_bytes)
+        return copy_out(self._store, self.id, path, target, archive=archive, follow=follow, on_bytes=on_bytes)
 
     def put_archive(
         self, path: str, data: bytes | int | BinaryIO, *, archive: bool = True, on_bytes: Callable[[int], None] | None = None,

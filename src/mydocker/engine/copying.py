@@ -174,13 +174,14 @@ def read_archive(store: Store, container_id: str, path: str, *, follow: bool = F
 
 
 def copy_out(
-    store: Store, container_id: str, path: str, target: str, *, archive: bool = False, follow: bool = False,
+    store: Store, container_id: str, path: str, target: str | os.PathLike[str], *, archive: bool = False, follow: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Copied:
     """Copy a path of a container to one of the host. Files become the caller's; with `archive` they keep their owners.
 
     `on_bytes` is told how much has been read. Raises NotFound, InvalidRequest, Denied, Unavailable (disk full).
     """
+    target = os.fspath(target)
     copy_host.check_output(target)
     view, found = _open_source(store, container_id, path, follow=follow)
     with Undo() as undo:
@@ -241,7 +242,7 @@ def _place(placer: Placer, chunks: Iterator[bytes], path: str, on_bytes: Callabl
 
 
 def copy_in(
-    store: Store, container_id: str, source: str, path: str, *, archive: bool = False, follow: bool = False,
+    store: Store, container_id: str, source: str | os.PathLike[str], path: str, *, archive: bool = False, follow: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Copied:
     """Copy a path of the host to one of a container. Files become root's there; with `archive` they keep their owners.
@@ -249,7 +250,7 @@ def copy_in(
     `follow` takes what a link at the end of `source` leads to. Raises NotFound, InvalidRequest, Denied (read-only), ...
     """
     with Undo() as undo:
-        found = copy_host.find_source(source, follow=follow)
+        found = copy_host.find_source(os.fspath(source), follow=follow)
         undo.callback(os.close, found.fd)
         record, view = _open_writable(store, container_id, undo)
         target = _find_target(view, path, record.name)
@@ -301,7 +302,7 @@ def _find_target(view: RootView, path: str, container: str) -> Target:
     if not path:
         raise InvalidRequest("cp: a container's path cannot be empty")
     try:
-        fd = beneath.open_in_root(view.fd, path.strip("/") or ".", os.O_PATH)
+        fd = beneath.open_in_root(view.fd, "/".join(inroot.clean(path)), os.O_PATH)
     except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG):
             raise

@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
     Side = Literal["hostID", "containerID"]
 
+#: What mounting says where the container has put something else, or nothing, in a mount point's place (`mv /etc /etc2`): what it
+#: sees there itself is not the mount either, and it is not for a container to say whether files can be copied out of it.
+_NO_PLACE = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOENT)
 #: Whose files are that have no id where they are seen (user_namespaces(7), overflowuid).
 _NOBODY = 65534
 _TMPFS_MAGIC = 0x01021994
@@ -296,6 +299,6 @@ def _attach_bind(root: Rootfs, bind: BindMount) -> None:
     try:
         bind.apply(root)
     except OSError as error:
-        if error.errno == errno.EROFS:
-            return  # its place is gone, and cannot be made here: nothing would be found in it
+        if error.errno in _NO_PLACE:
+            return
         raise RuntimeFailed(f"cp: mount {bind.destination}: {(error.strerror or str(error)).lower()}") from error
