@@ -300,10 +300,28 @@ def test_redirects_in_a_circle_end(mydocker: Mydocker) -> None:
     assert "more than 10 redirects" in error and len(asked) == 11
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "gopher://x/", "http://user:pass@127.0.0.1/", ""])
+@pytest.mark.parametrize("target", [
+    "file:///etc/passwd", "gopher://x/", "http://user:pass@127.0.0.1/", "", "http://127.0.0.1:99999/", "http://127.0.0.1:x/", "http://[::1/",
+])
 def test_redirect_to_what_is_no_web_address_is_refused(mydocker: Mydocker, target: str) -> None:
     error, _ = refused(mydocker, lambda asked: (200, {}, b"") if asked.path == "/v2/" else (302, {"Location": target}, b""))
     assert "redirects to no web address" in error
+
+
+@pytest.mark.parametrize("realm", ["ftp://x/", "https://127.0.0.1:99999/", "https://[::1/", "x" * 5000])
+def test_token_server_that_is_no_web_address_is_refused(mydocker: Mydocker, realm: str) -> None:
+    challenge = {"WWW-Authenticate": f'Bearer realm="{realm}"'}
+    error, _ = refused(mydocker, lambda asked: (401, challenge, b""))
+    assert "is no web address" in error and len(error) < 600
+
+
+@pytest.mark.parametrize("link", ["<http://[::1/>", "<//127.0.0.1:99999/>", "<ftp://x/y>"])
+def test_next_page_of_tags_at_no_web_address_is_refused(mydocker: Mydocker, link: str) -> None:
+    def serve(asked: Asked) -> Answer:
+        return (200, {"Link": f'{link}; rel="next"'} if "tags" in asked.path else {}, b'{"tags": []}')
+
+    with Answering(serve) as server:
+        assert "is at no web address" in mydocker("pull", "--all-tags", f"{server.host}/image", code=125).one_error_line()
 
 
 # --- failures that pass ----------------------------------------------------------------------------------------

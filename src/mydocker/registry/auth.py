@@ -13,7 +13,7 @@ from mydocker.base import jsontext
 from mydocker.base.errors import Corrupt, Denied, Unavailable
 from mydocker.base.record import Record
 
-from .transport import origin, shown
+from .transport import is_web_address, origin, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -162,10 +162,9 @@ class Authorizer:
 
     def _judge_realm(self, realm: str) -> None:
         """Refuse a token server that would have the secret over the wire in the clear. Raises Denied, Corrupt."""
-        parts = urlsplit(realm)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        if not is_web_address(realm):
             raise Corrupt(f"log in to {urlsplit(self._base_url).netloc}: its token server {realm[:100]!r} is no web address")
-        if parts.scheme == "http" and origin(self._base_url)[0] == "https":
+        if urlsplit(realm).scheme == "http" and origin(self._base_url)[0] == "https":
             raise Denied(f"log in to {urlsplit(self._base_url).netloc}: its token server {shown(realm)} is without TLS")
 
 

@@ -18,7 +18,7 @@ from mydocker.oci.media_types import DOCKER_INDEX, DOCKER_MANIFEST, MEDIA_INDEX,
 from . import credentials
 from .auth import Authorizer
 from .settings import HUB, HUB_HOST
-from .transport import Transport, Unreachable, origin, shown
+from .transport import Transport, Unreachable, is_web_address, joined, origin, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -226,7 +226,9 @@ class Repository:
             yield from tags or ()
             if not following:
                 return
-            url = urljoin(url, following)
+            url = joined(url, following)
+            if not is_web_address(url):
+                raise Corrupt(f"read the tags of {self.shown}: the next page is at no web address")
             if origin(url) != origin(self.server.base()):
                 raise Corrupt(f"read the tags of {self.shown}: the next page is at {shown(url)}, another server")
         raise Corrupt(f"read the tags of {self.shown}: more than {_MAX_PAGES} pages")

@@ -204,13 +204,29 @@ def origin(url: str) -> tuple[str, str, int]:
 
 def redirected(url: str, target: str) -> str:
     """Return where a redirect of `url` leads. Raises Corrupt for one that gives up TLS or is no web address."""
-    following = urljoin(url, target)
-    parts = urlsplit(following)
-    if not target or parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+    following = joined(url, target)
+    if not target or not is_web_address(following):
         raise Corrupt(f"read {shown(url)}: it redirects to no web address")
-    if urlsplit(url).scheme == "https" and parts.scheme != "https":
+    if urlsplit(url).scheme == "https" and urlsplit(following).scheme != "https":
         raise Corrupt(f"read {shown(url)}: it redirects to {shown(following)}, without TLS")
     return following
+
+
+def joined(url: str, target: str) -> str:
+    """Return where a reference in an answer from `url` leads, or nothing where it is malformed."""
+    try:
+        return urljoin(url, target)
+    except ValueError:
+        return ""
+
+
+def is_web_address(url: str) -> bool:
+    """Tell whether what a server said is a URL that a request can be sent to; urllib raises ValueError for some that are not."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+    except ValueError:
+        return False
 
 
 def shown(url: str) -> str:
