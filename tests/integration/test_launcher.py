@@ -88,6 +88,28 @@ def test_trash_is_empty_when_the_engine_is_closed(mydocker: Mydocker, busybox: s
     assert os.listdir(f"{mydocker.root}/trash") == []
 
 
+def test_start_does_not_wait_until_a_huge_container_is_deleted(mydocker: Mydocker, busybox: str) -> None:
+    with Engine(mydocker.root) as engine:
+        huge = engine.containers.create(busybox, ["true"])
+        upper = f"{mydocker.root}/container/{huge.id}/upper"
+        for number in range(60_000):
+            os.mknod(f"{upper}/{number}")
+        engine.containers.run(busybox, ["true"], rm=True)
+        until(lambda: len(launchers()) == 2)
+        before = set(launchers())
+        huge.remove()
+        until(lambda: set(launchers()) - before, what="for a process that does nothing but delete")
+        (deleting,) = set(launchers()) - before
+        os.kill(deleting, signal.SIGSTOP)
+        try:
+            for _ in range(3):  # the first takes the spare that waits
+                assert engine.containers.run(busybox, ["true"], rm=True).exit_code == 0
+        finally:
+            os.kill(deleting, signal.SIGCONT)
+    assert os.listdir(f"{mydocker.root}/trash") == []
+    until(lambda: launchers() == [])
+
+
 def test_program_that_dies_leaves_neither_launcher_nor_spare(mydocker: Mydocker, busybox: str) -> None:
     reader, writer = os.pipe()
     pid = os.fork()

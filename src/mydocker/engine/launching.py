@@ -7,6 +7,7 @@ from __future__ import annotations
 import _socket
 
 from mydocker.base import jsontext, log
+from mydocker.base.errors import Timeout
 from mydocker.base.paths import Layout
 from mydocker.linux.cgroup import hierarchy
 from mydocker.linux.loopback import make_network_namespace
@@ -84,12 +85,17 @@ class LauncherWork:
         except OSError as error:
             log.debug("make network namespace ahead", error=error)  # not root, or too many: the start will tell
 
-    def delete(self, path: str) -> None:
-        """Delete a tree in the trash; what cannot be deleted stays for a sweep."""
+    def delete(self, path: str, deadline_s: float) -> bool:
+        """Delete a tree in the trash; False when that takes longer. What cannot be deleted stays for a sweep."""
+        from mydocker.storage import trash  # cold: in a command line, which has no launcher
+
         try:
-            remove_tree(path)
+            trash.remove_tree(path, deadline_s)
+        except Timeout:
+            return False
         except OSError as error:
             log.debug("delete", path=path, error=error)
+        return True
 
     def serve(self, document: dict[str, Any], fds: list[int]) -> None:
         """Turn a message back into its order and run it."""

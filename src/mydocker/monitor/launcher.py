@@ -5,7 +5,7 @@
        | - order: memfd, fds ---------|------------------------> | takes it
        |                              | <---------------- TAKEN -|
        |                              | - fork (the next spare)  | runs the order, becomes the monitor
-       | - chore: a path ------------>| deletes it
+       | - chore: a path ------------>| deletes it; what takes long, in a process of its own
 
 Orders and chores have a socket each. All spares read orders from the same one, so an order goes to whoever
 waits, and costs no fork of its own: what can be done before it is known (the fork, copying the memory
@@ -21,6 +21,7 @@ import _socket
 import fcntl
 import os
 import sys
+import time
 
 from mydocker.base import files, jsontext
 from mydocker.base.errors import Unavailable
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
         def prepare_launcher(self) -> None: ...
         def prepare_spare(self) -> None: ...
         def serve(self, document: dict[str, Any], fds: list[int]) -> None: ...
-        def delete(self, path: str) -> None: ...
+        def delete(self, path: str, deadline_s: float) -> bool: ...
 
 
 _MAX_FDS = 8
@@ -43,6 +44,11 @@ _TAKEN = b"T"
 _ORDERS_FD, _CHORES_FD = 3, 4
 #: A spare that dies without an order is replaced, but not as fast as it dies.
 _PAUSE_MS = 50
+#: A chore may keep the launcher from its next spare for so long.
+_CHORE_S = 0.05
+_NEVER_S = float("inf")
+#: So many may go on beside it.
+_MAX_LONG_CHORES = 4
 
 
 class Launcher:
@@ -169,12 +175,49 @@ def main(work: Work) -> NoReturn:
     # A collection in a child would touch, and so copy, every page that parent and child share.
     gc.disable()
     gc.freeze()
-    while _keep_spare(work):
+    chores = _Chores(work)
+    while _keep_spare(work, chores):
         pass
+    chores.wait()
     os._exit(0)
 
 
-def _keep_spare(work: Work) -> bool:
+class _Chores:
+    """Deleting, while orders come: a container may have left ten million files, and nobody's start waits for their end."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._pids: list[int] = []  # of those that take long
+
+    def do(self, path: str) -> None:
+        """Delete a path, or begin to."""
+        self._pids = [pid for pid in self._pids if _is_running(pid)]
+        if self._work.delete(path, _NEVER_S if len(self._pids) == _MAX_LONG_CHORES else time.monotonic() + _CHORE_S):
+            return
+        pid = os.fork()
+        if pid == 0:
+            # Whoever holds these open is taken for somebody who reads them.
+            os.close(_ORDERS_FD)
+            os.close(_CHORES_FD)
+            self._work.delete(path, _NEVER_S)
+            os._exit(0)
+        self._pids.append(pid)
+
+    def wait(self) -> None:
+        """Wait until all is deleted."""
+        for pid in self._pids:
+            _is_running(pid, 0)
+
+
+def _is_running(pid: int, flags: int = os.WNOHANG) -> bool:
+    """Tell whether a child lives. The kernel reaps it (SIGCHLD is ignored), and waitpid(2) says that it is gone."""
+    try:
+        return os.waitpid(pid, flags)[0] == 0
+    except ChildProcessError:
+        return False
+
+
+def _keep_spare(work: Work, chores: _Chores) -> bool:
     """Fork a spare and do chores until it has taken an order; False when the program is gone."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
     if os.fork() == 0:
@@ -183,7 +226,7 @@ def _keep_spare(work: Work) -> bool:
         _be_spare(work, writer)
     os.close(writer)
     try:
-        return _await_taken(work, reader)
+        return _await_taken(chores, reader)
     finally:
         os.close(reader)
 
@@ -205,7 +248,7 @@ def _be_spare(work: Work, taken_fd: int) -> NoReturn:
     os._exit(1)
 
 
-def _await_taken(work: Work, taken_fd: int) -> bool:
+def _await_taken(chores: _Chores, taken_fd: int) -> bool:
     import select  # loaded before the first fork
 
     watch = select.poll()
@@ -225,7 +268,7 @@ def _await_taken(work: Work, taken_fd: int) -> bool:
             path = os.read(_CHORES_FD, 65536)
             if not path:
                 return False
-            work.delete(os.fsdecode(path))
+            chores.do(os.fsdecode(path))
 
 
 def _is_readable(fd: int) -> bool:
