@@ -626,3 +626,40 @@ def test_saved_archive_is_closed_to_others_and_replaces_a_link_instead_of_follow
     store.save(["rig:1"], f"{scratch}/out/saved.tar")
     status = os.lstat(f"{scratch}/out/saved.tar")
     assert stat.S_ISREG(status.st_mode) and stat.S_IMODE(status.st_mode) == 0o600
+
+
+# --- texts and documents -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "x\0y"])
+def test_name_that_no_file_can_have_is_not_in_the_archive(scratch: str, bad: str) -> None:
+    store = images(scratch)
+    layer = tar(member("file"))
+    for entry in ({"Config": bad}, {"Layers": [bad]}):
+        with pytest.raises(Corrupt, match="is not in the archive"):
+            store.load(io.BytesIO(docker_archive(layer, **entry)))
+    assert_clean(store)
+
+
+@pytest.mark.parametrize("inner", [
+    {"User": "\ud800"}, {"WorkingDir": "/\udc00"}, {"Env": ["A=\ud800"]}, {"Volumes": {"/\ud800": {}}}, {"Healthcheck": {"Test": ["\ud800"]}},
+])
+def test_half_of_a_surrogate_pair_in_an_image_config_is_refused(scratch: str, inner: dict[str, object]) -> None:
+    store = images(scratch)
+    layer = tar(member("file"))
+    config = {**json.loads(image_config(layer)), "config": inner}
+    with pytest.raises(Corrupt, match="half of a surrogate pair"):
+        store.load(io.BytesIO(docker_archive(layer, config=json.dumps(config).encode())))
+    assert_clean(store)
+
+
+def test_large_document_of_many_images_is_not_kept_for_each(scratch: str) -> None:
+    store = images(scratch)
+    layer = tar(member("file"))
+    config = image_config(layer)[:-1] + b" " * (7 << 20) + b"}"
+    name = f"{digest(config)[7:]}.json"
+    entries = json.dumps([{"Config": name, "RepoTags": [], "Layers": ["layer.tar"]}] * 100).encode()
+    archive = tar(member(name, config), member("layer.tar", layer), member("manifest.json", entries))
+    with pytest.raises(Corrupt, match="documents of its images have more than"):
+        store.load(io.BytesIO(archive))
+    assert_clean(store)

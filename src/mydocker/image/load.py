@@ -24,6 +24,7 @@ from .publish import NewImage, Staging, Vanished
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import BinaryIO
 
     from mydocker.base.paths import Layout
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .archive import Archive
 
 _MAX_IMAGES = 1000
+_MAX_DOCUMENTS_BYTES = 64 << 20
 _ATTEMPTS = 3
 
 
@@ -120,7 +122,7 @@ def _plan_oci(archive: Archive, member: Member, wanted: Platform | None) -> list
         name = _name_in_layout(descriptor)
         if name and name not in found:
             found.append(name)
-    return [_plan_manifest(archive, descriptor, tuple(found), wanted) for descriptor, found in names.values()]
+    return _bounded(_plan_manifest(archive, descriptor, tuple(found), wanted) for descriptor, found in names.values())
 
 
 def _one_platform_each(manifests: list[Descriptor], wanted: Platform | None) -> list[Descriptor]:
@@ -253,7 +255,19 @@ def _plan_docker(archive: Archive, member: Member, wanted: Platform | None) -> l
         raise Corrupt("manifest.json: not a list of images")
     if len(document) > _MAX_IMAGES:
         raise Corrupt(f"manifest.json: more than {_MAX_IMAGES} images")
-    return [_plan_docker_image(archive, entry, wanted) for entry in document]
+    return _bounded(_plan_docker_image(archive, entry, wanted) for entry in document)
+
+
+def _bounded(plans: Iterator[ImagePlan]) -> list[ImagePlan]:
+    """Return the plans. One large document may be that of a thousand images, each of which would keep a copy in memory."""
+    found: list[ImagePlan] = []
+    size_bytes = 0
+    for plan in plans:
+        size_bytes += len(plan.manifest) + len(plan.config)
+        if size_bytes > _MAX_DOCUMENTS_BYTES:
+            raise Corrupt(f"load: the documents of its images have more than {_MAX_DOCUMENTS_BYTES} bytes")
+        found.append(plan)
+    return found
 
 
 def _plan_docker_image(archive: Archive, entry: dict[str, object], wanted: Platform | None) -> ImagePlan:
@@ -278,7 +292,7 @@ def _plan_docker_image(archive: Archive, entry: dict[str, object], wanted: Platf
 
 
 def _find_member(archive: Archive, name: object) -> Member:
-    member = archive.find(name) if isinstance(name, str) else None
+    member = archive.find(name) if isinstance(name, str) and "\0" not in name and image_spec.is_text(name) else None
     if member is None:
         raise Corrupt(f"load: {str(name)[:100]!r} is not in the archive")
     return member

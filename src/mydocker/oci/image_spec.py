@@ -132,6 +132,7 @@ def check_config(value: object, *, what: str) -> ImageConfig:
     inner = value.get("config")
     if inner is not None:
         _check_container_config(inner, what=what)
+        _check_texts(inner, what=what)
     history = value.get("history")
     if history is not None and not (isinstance(history, list) and all(isinstance(entry, dict) for entry in history)):
         raise Corrupt(f"{what}: history is not a list")
@@ -165,6 +166,28 @@ def _check_container_config(inner: object, *, what: str) -> None:
     for key in ("Volumes", "ExposedPorts", "Healthcheck"):
         if not isinstance(inner.get(key) or {}, dict):
             raise Corrupt(f"{what}: {key} is not an object")
+
+
+def is_text(text: str) -> bool:
+    """Tell whether the system can be given a text of JSON: half of a surrogate pair, which JSON can hold, it cannot."""
+    try:
+        text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_texts(value: object, *, what: str) -> None:
+    waiting = [value]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += item.keys()
+            waiting += item.values()
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str) and not is_text(item):
+            raise Corrupt(f"{what}: {item[:80]!r} holds half of a surrogate pair")
 
 
 def _check_words(value: object, *, what: str) -> None:
