@@ -10,7 +10,6 @@ import os
 
 from . import jsontext
 from .errors import Corrupt
-from .ids import new_unique
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def replace_bytes(path: str, data: bytes, *, dir_fd: int | None = None, mode: in
     with a dot and ends in `.tmp`, which the sweep of its directory's owner removes after a crash.
     """
     head, _, tail = path.rpartition("/")
-    temporary = f"{head}/.{tail}.{new_unique()}.tmp" if head else f".{tail}.{new_unique()}.tmp"
+    temporary = f"{head}/.{tail}.{os.urandom(8).hex()}.tmp" if head else f".{tail}.{os.urandom(8).hex()}.tmp"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode, dir_fd=dir_fd)
     try:
         try:

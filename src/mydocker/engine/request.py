@@ -9,9 +9,6 @@ import os
 
 from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
-from mydocker.base.units import MAX_DURATION_S, parse_duration, parse_size
-
-from .signals import parse_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +23,6 @@ if TYPE_CHECKING:
 _PLAIN_NETWORKS = ("none", "host", "bridge", ["none"], ["host"], ["bridge"])
 _NAME_FIRST = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _NAME_REST = _NAME_FIRST | frozenset("_.-")
-MIN_MEMORY_BYTES = 6 << 20
 CPU_PERIOD_US = 100_000
 DEFAULT_LOG_SIZE = 10_000_000
 DEFAULT_LOG_FILES = 3
@@ -247,19 +243,6 @@ def text_line(value: Any, what: str) -> str:
     return value
 
 
-def _memory(value: Any, what: str) -> int:
-    size = value if isinstance(value, int) and not isinstance(value, bool) else parse_size(text_line(value, what), what=what)
-    if size and size < MIN_MEMORY_BYTES:
-        raise InvalidRequest(f"{what} {value}: less than the minimum of 6m")
-    return size
-
-
-def _memory_swap(value: Any, what: str) -> int:
-    if str(value) == "-1":
-        return -1
-    return value if isinstance(value, int) else parse_size(text_line(value, what), what=what)
-
-
 def whole_number(low: int, high: int) -> Callable[[Any, str], int]:
     """Return a check for a whole number in a range, given as a number or in decimal digits."""
     def check(value: Any, what: str) -> int:
@@ -272,25 +255,6 @@ def whole_number(low: int, high: int) -> Callable[[Any, str], int]:
     return check
 
 
-def _cpus(value: Any, what: str) -> int:
-    available = os.cpu_count() or 1
-    try:
-        cpus = float(value)
-    except (TypeError, ValueError):
-        raise InvalidRequest(f"{what} {value!r} is not a number of cpus", hint="write such as 0.5 or 2") from None
-    if not 0 <= cpus < 1e6 or 0 < cpus < 0.01:
-        raise InvalidRequest(f"{what} {value}: at least 0.01 is needed")
-    if cpus > available:
-        raise InvalidRequest(f"{what} {value}: this machine has {available} cpus")
-    return round(cpus * CPU_PERIOD_US)
-
-
-def _cpu_list(value: Any, what: str) -> str:
-    from .cpu_lists import judge_cpu_list  # cold
-
-    return judge_cpu_list(value, what)
-
-
 def judge_console_size(value: Any, what: str = "console_size") -> tuple[int, int]:
     """Return (rows, columns) of a terminal. Raises InvalidRequest."""
     try:
@@ -298,12 +262,6 @@ def judge_console_size(value: Any, what: str = "console_size") -> tuple[int, int
     except (TypeError, ValueError):
         raise InvalidRequest(f"{what} must be a pair: rows, columns") from None
     return whole_number(0, 0xFFFF)(rows, what), whole_number(0, 0xFFFF)(columns, what)
-
-
-def _volumes(value: Any, what: str) -> tuple[Volume, ...]:
-    from .volume_request import judge_volumes  # cold: many mount nothing
-
-    return judge_volumes(value, what)
 
 
 def clean_path(path: str) -> str:
@@ -325,60 +283,27 @@ def judge_labels(value: Any, what: str) -> tuple[tuple[str, str], ...]:
     return tuple(labels.items())
 
 
-def _absolute(value: Any, what: str) -> str:
-    text = text_line(value, what)
-    if not text.startswith("/"):
-        raise InvalidRequest(f"{what} {value!r} must be an absolute path")
-    return clean_path(text)
+def _later(name: str, module: str = "option_values") -> Callable[[Any, str], Any]:
+    """Return a check that is imported when its option is given: each has few users."""
+    def check(value: Any, what: str) -> Any:
+        return getattr(__import__(f"mydocker.engine.{module}", None, None, (name,)), name)(value, what)
 
-
-def _hostname(value: Any, what: str) -> str:
-    text = text_line(value, what)
-    # It becomes a line of files that programs inside believe.
-    if not 0 < len(text) <= 64 or not text.isprintable() or " " in text or "#" in text:
-        raise InvalidRequest(f"{what} {value!r} is not a host name of at most 64 letters")
-    return text
-
-
-def _entrypoint(value: Any, what: str) -> tuple[str, ...]:
-    words = judge_argv([value] if isinstance(value, str) else value)
-    return tuple(word for word in words if word)
-
-
-def _signal_word(value: Any, what: str) -> str:
-    parse_signal(value, what)
-    return str(value)
-
-
-def _seconds(value: Any, what: str) -> float:
-    if isinstance(value, (int, float)):
-        if not value < MAX_DURATION_S:  # nor NaN
-            raise InvalidRequest(f"{what} {value} is not a number of seconds")
-        return float(value)
-    return -1.0 if value == "-1" else parse_duration(text_line(value, what), what=what)
-
-
-def _show(value: Any, what: str) -> tuple[str, ...]:
-    return tuple(_absolute(word, what) for word in words(value, what))
-
-
-def _user(value: Any, what: str) -> str:
-    text = text_line(str(value), what)
-    if text.endswith(":") or text.startswith((":", "-")):
-        raise InvalidRequest(f"{what} {value!r} is not NAME|UID[:GROUP|GID]")
-    return text
+    return check
 
 
 RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "name": ("name", judge_name),
     "tty": ("tty", flag), "interactive": ("interactive", flag), "console_size": ("console_size", judge_console_size),
     "rm": ("rm", flag), "read_only": ("read_only", flag),
-    "memory": ("memory_bytes", _memory), "memory_swap": ("memory_swap_bytes", _memory_swap),
-    "cpu_shares": ("cpu_shares", whole_number(0, 262144)), "cpus": ("cpu_quota_us", _cpus),
-    "cpuset_cpus": ("cpuset_cpus", _cpu_list), "cpuset_mems": ("cpuset_mems", _cpu_list),
+    "memory": ("memory_bytes", _later("judge_memory")), "memory_swap": ("memory_swap_bytes", _later("judge_memory_swap")),
+    "cpu_shares": ("cpu_shares", whole_number(0, 262144)), "cpus": ("cpu_quota_us", _later("judge_cpus")),
+    "cpuset_cpus": ("cpuset_cpus", _later("judge_cpu_list", "cpu_lists")),
+    "cpuset_mems": ("cpuset_mems", _later("judge_cpu_list", "cpu_lists")),
     "pids_limit": ("pids_limit", whole_number(-1, 4194304)),
-    "volume": ("volumes", _volumes), "workdir": ("workdir", _absolute), "user": ("user", _user),
-    "hostname": ("hostname", _hostname), "label": ("labels", judge_labels),
-    "entrypoint": ("entrypoint", _entrypoint), "stop_signal": ("stop_signal", _signal_word),
-    "stop_timeout": ("stop_timeout_s", _seconds), "show": ("show", _show), "log_opt": ("log_opt", lambda value, what: value),
+    "volume": ("volumes", _later("judge_volumes", "volume_request")),
+    "workdir": ("workdir", _later("judge_absolute")), "user": ("user", _later("judge_user")),
+    "hostname": ("hostname", _later("judge_hostname")), "label": ("labels", judge_labels),
+    "entrypoint": ("entrypoint", _later("judge_entrypoint")), "stop_signal": ("stop_signal", _later("judge_signal_word")),
+    "stop_timeout": ("stop_timeout_s", _later("judge_seconds")), "show": ("show", _later("judge_show")),
+    "log_opt": ("log_opt", lambda value, what: value),
 }
