@@ -29,7 +29,8 @@ TAP_LINE = re.compile(r"^(?P<not>not )?ok\b\s*\d*\s*(?:-\s*)?(?P<name>.*?)\s*(?P
 TIMING = re.compile(r"\s*(?:# [0-9.]+s|# timeout after \d+s|in \d+ ?(?:ms|sec))$")
 WORST_FIRST = ("fail", "pass", "skip")
 TEST_TIMEOUT_S = 60
-FILE_TIMEOUT_S = 900
+#: A file of bats has the time of that many tests.
+FILE_TESTS = 15
 
 Results = dict[str, dict[str, object]]
 
@@ -83,12 +84,12 @@ def record(results: Results, name: str, outcome: str, note: str, seconds: float 
         results[name] = {"outcome": outcome, "note": note[-4000:] if outcome != "pass" else "", "seconds": round(seconds, 2)}
 
 
-def drive_runtime_tools(suite: Path, runtime: str, only: list[str], _tests: list[str]) -> Results:
+def drive_runtime_tools(suite: Path, runtime: str, only: list[str], _tests: list[str], seconds: int) -> Results:
     """One program a topic, each a TAP stream of assertions. The program as a whole is a test too: it can end early."""
     results: Results = {}
     for program in wanted(sorted(suite.glob("validation/*/*.t")), only):
         started = time.monotonic()
-        text, in_time = run_bounded([str(program)], suite, {**os.environ, "RUNTIME": runtime}, TEST_TIMEOUT_S)
+        text, in_time = run_bounded([str(program)], suite, {**os.environ, "RUNTIME": runtime}, seconds)
         assertions = list(parse_tap(text))
         for name, outcome, note in assertions:
             record(results, f"{program.stem}: {name}", outcome, note)
@@ -102,7 +103,7 @@ def drive_runtime_tools(suite: Path, runtime: str, only: list[str], _tests: list
     return results
 
 
-def drive_crun(suite: Path, runtime: str, only: list[str], tests: list[str]) -> Results:
+def drive_crun(suite: Path, runtime: str, only: list[str], tests: list[str], seconds: int) -> Results:
     results: Results = {}
     listing = "import json, sys, importlib; sys.path.insert(0, 'tests'); m = importlib.import_module(sys.argv[1]);" \
               "print(); print(json.dumps(list(m.all_tests)))"
@@ -116,7 +117,7 @@ def drive_crun(suite: Path, runtime: str, only: list[str], tests: list[str]) -> 
             started = time.monotonic()
             # RUN_TESTS is split at spaces: a name that has some cannot be chosen, so its whole file runs.
             chosen = {} if " " in name else {"RUN_TESTS": name}
-            text, in_time = run_bounded([sys.executable, str(script)], suite, {**base, **chosen}, TEST_TIMEOUT_S)
+            text, in_time = run_bounded([sys.executable, str(script)], suite, {**base, **chosen}, seconds)
             found = [outcome for found_name, outcome, _ in parse_tap(text) if found_name == name]
             outcome = found[0] if in_time and found else "fail"
             record(results, f"{script.stem}: {name}", outcome, text, time.monotonic() - started)
@@ -124,13 +125,13 @@ def drive_crun(suite: Path, runtime: str, only: list[str], tests: list[str]) -> 
     return results
 
 
-def drive_runc(suite: Path, runtime: str, only: list[str], tests: list[str]) -> Results:
+def drive_runc(suite: Path, runtime: str, only: list[str], tests: list[str], seconds: int) -> Results:
     results: Results = {}
-    environment = {**os.environ, "RUNC": runtime, "BATS_TEST_TIMEOUT": str(TEST_TIMEOUT_S)}
+    environment = {**os.environ, "RUNC": runtime, "BATS_TEST_TIMEOUT": str(seconds)}
     chosen = ["-f", "|".join(tests)] if tests else []
     for script in wanted(sorted(suite.glob("tests/integration/*.bats")), only):
         started = time.monotonic()
-        text, in_time = run_bounded(["bats", "--tap", *chosen, str(script)], suite, environment, FILE_TIMEOUT_S, terminal=True)
+        text, in_time = run_bounded(["bats", "--tap", *chosen, str(script)], suite, environment, FILE_TESTS * seconds, terminal=True)
         for name, outcome, note in parse_tap(text):
             record(results, f"{script.stem}: {name}", outcome, note)
             progress(f"{script.stem}: {name}", outcome)
@@ -156,7 +157,7 @@ def run(args: argparse.Namespace) -> int:
     runtime = os.path.realpath(args.runtime) if "/" in args.runtime else args.runtime
     commit = subprocess.run(["git", "-C", str(suite), "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     version = subprocess.run([runtime, "--version"], capture_output=True, text=True, check=False).stdout.split("\n")[0]
-    results = DRIVERS[args.suite](suite, runtime, args.only, args.tests)
+    results = DRIVERS[args.suite](suite, runtime, args.only, args.tests, args.seconds)
     if args.merge and Path(args.json).exists():
         results = {**json.loads(Path(args.json).read_text())["results"], **results}
     document = {"suite": args.suite, "commit": commit, "runtime": runtime, "version": version, "results": results}
@@ -197,6 +198,7 @@ def main() -> int:
     runs.add_argument("--merge", action="store_true", help="keep the outcomes of tests that do not run this time")
     runs.add_argument("--only", nargs="*", default=[], metavar="WORD", help="test files whose name has one of these")
     runs.add_argument("--tests", nargs="*", default=[], metavar="WORD", help="tests whose name has one of these")
+    runs.add_argument("--seconds", type=int, default=TEST_TIMEOUT_S, metavar="S", help=f"time of one test (default {TEST_TIMEOUT_S})")
     runs.set_defaults(function=run)
     compares = verbs.add_parser("compare")
     compares.add_argument("documents", nargs="+", metavar="JSON", help="ours first")

@@ -204,6 +204,16 @@ def test_a_denied_device_of_a_bundle_is_eperm(runtime: Runtime, path: str) -> No
     assert done.stdout == "fine\n"
 
 
+@pytest.mark.skipif("cpu" not in MACHINE.v1, reason="needs the cpu controller of cgroup v1")
+@pytest.mark.needs("busybox")
+def test_exec_enters_the_subgroup_of_one_controller_that_is_there(runtime: Runtime, path: str) -> None:
+    runtime("run", "--detach", "--bundle", runtime.bundle("sleep", "100", linux={"cgroupsPath": f"{path}/sub"}), "c")
+    os.mkdir(f"{MACHINE.v1['cpu']}{path}/sub/x")
+    assert runtime("exec", "--cgroup", "cpu:x", "c", "cat", "/proc/self/cgroup").stdout.count("/x\n") == 1
+    for choice, text in (("cpu:y", "no such file or directory"), ("whaaat:/", "unknown controller whaaat")):
+        assert text in runtime("exec", "--cgroup", choice, "c", "true", code=255).stderr
+
+
 @pytest.mark.skipif("devices" not in MACHINE.v1, reason="needs the devices controller of cgroup v1")
 @pytest.mark.needs("busybox")
 def test_the_rules_of_a_bundle_are_listed_in_its_order(runtime: Runtime, path: str) -> None:

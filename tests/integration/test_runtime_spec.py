@@ -243,6 +243,35 @@ def test_what_the_bundle_says_of_a_mount_counts_in_a_user_namespace_too(mapped: 
         subprocess.run(["umount", source], check=True)
 
 
+@pytest.mark.parametrize("is_mapped", [pytest.param(True, marks=pytest.mark.needs("idmap")), False])
+def test_what_is_mounted_on_a_shared_source_stays_in_the_container(mapped: Runtime, is_mapped: bool) -> None:
+    """In a user namespace it is the creator who opens it, in the host's mount namespace."""
+    source = f"{mapped.directory}/source"
+    os.mkdir(source)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", source], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", source], check=True)
+        os.mkdir(f"{source}/below", 0o777)
+        bind = {"destination": "/mnt", "type": "bind", "source": source, "options": ["rbind", *(["idmap"] if is_mapped else [])]}
+        mounts = mounts_and(mapped, bind, {"destination": "/mnt/below", "type": "tmpfs", "source": "tmpfs"})
+        capabilities = {name: ["CAP_SYS_ADMIN"] for name in ("bounding", "effective", "permitted")}
+        bundle = mapped.bundle(
+            "sh", "-c", "mkdir /mnt/below/x; mount -t tmpfs tmpfs /mnt/below/x; exec sleep 100", linux=in_userns(), mounts=mounts,
+            process={"capabilities": capabilities})
+        mapped("run", "--detach", "--bundle", bundle, "c")
+        pid = mapped.state("c")["pid"]
+        until(lambda: "/mnt/below/x " in open(f"/proc/{pid}/mountinfo").read(), what="the mount inside")
+        with open("/proc/self/mountinfo") as stream:
+            assert f"{source}/below" not in stream.read()
+        # What the host mounts there later is seen inside.
+        os.mkdir(f"{source}/later", 0o777)
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", f"{source}/later"], check=True)
+        assert "/mnt/later " in open(f"/proc/{pid}/mountinfo").read()
+    finally:
+        mapped.destroy()
+        subprocess.run(["umount", "-R", source], check=True)
+
+
 @pytest.mark.parametrize(("option", "text"), [
     ("idmap=uids=0-1;gids=0-1-1", "'0-1' is no range FIRST-HOST-SIZE"), ("idmap=users=0-1-1", "'users' is neither uids nor gids"),
     ("idmap=uids=0-1-1", "both uids and gids are needed"), ("ridmap=uids=@0-1-1;gids=0-1-1", "not in one of the container's own"),

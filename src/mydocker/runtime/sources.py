@@ -19,7 +19,7 @@ from . import sync
 from .devices import MakeDevices, Node, plan_node
 from .idmap import map_id, open_mapped_userns, parse_mount_mappings
 from .mounts import BindMount, Operation, map_mount, open_source
-from .rootfs import open_filesystem
+from .rootfs import open_filesystem, set_attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ def open_sources(operations: list[Operation], spec: Spec, namespaces: NamespaceP
                 continue
         fd = open_source(operation)
         closing.callback(os.close, fd)
+        if spec.get("linux", {}).get("rootfsPropagation") not in ("shared", "rshared"):
+            # A copy made out here is a peer of the host's mount: what is mounted on it inside, by whoever, would appear there.
+            # The init's own copies are slaves (init.py isolate_mounts).
+            set_attributes(fd, 0, 0, recursive=True, propagation=sc.MS_SLAVE)
         if userns >= 0:
             map_mount(operation, fd, userns)
         result[index] = operation.replace(source_fd=fd)

@@ -136,6 +136,10 @@ class Cgroup:
             raise InvalidRequest(f"bad sub cgroup path {subgroup!r}: `..` components are not allowed")
         suffix = "".join(f"/{part}" for part in subgroup.split("/") if part not in ("", "."))
         names = set(controllers)
+        unknown = sorted(names.difference(self.v1)) if self.v1 else []
+        if unknown:
+            known = ", ".join(sorted(self.v1))
+            raise InvalidRequest(f"exec: unknown controller {unknown[0]} in --cgroup", hint=f"one of {known}")
         chosen = {name: directory + suffix if not names or name in names else directory for name, directory in self.v1.items()}
         v2_directory = self.v2 + suffix if self.v2 and (not names or not self.v1) else self.v2
         missing = [directory for directory in (*chosen.values(), v2_directory) if directory and not os.path.isdir(directory)]
