@@ -228,7 +228,8 @@ class Images:
             return importing.import_tar(
                 self.layout, source, reference, message=message, overrides=overrides, change=change, platform=platform)
         except (Corrupt, Unsupported) as error:
-            raise _about(error, "import", source, hint="a tar of a root file system is needed, plain, gzip or zstd") from error
+            hint = "a tar of a root file system is needed, plain or compressed with gzip, zstd, bzip2 or xz"
+            raise _about(error, "import", source, hint=hint) from error
 
     def load(self, source: str | os.PathLike[str] | BinaryIO, *, platform: str = "") -> list[LoadedImage]:
         """Load the images of an archive or OCI layout directory that any tool saved.
@@ -373,5 +374,5 @@ def _about(error: MydockerError, verb: str, source: object, *, hint: str) -> Myd
 
 def _unknown(name: str) -> NotFound:
     return NotFound(
-        f"no image {name}", hint="list what there is with `mydocker images`; bring one in with `mydocker load -i FILE`"
-    )
+        f"no image {name}",
+        hint="list what there is with `mydocker images`; bring one in with `mydocker pull NAME` or `mydocker load -i FILE`")
