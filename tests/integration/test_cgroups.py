@@ -4,9 +4,11 @@
 """
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -284,6 +286,23 @@ def test_removal_takes_leftover_processes_and_nested_cgroups_along(path: str) ->
     assert directories(path) == []
     assert child.wait() == -signal.SIGKILL
     assert os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1]) == -signal.SIGKILL
+
+
+def test_removal_kills_a_process_whose_first_thread_has_ended(path: str) -> None:
+    group = Cgroup.create(path, {})
+    pid = os.fork()
+    if pid == 0:
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        signal.sigwait({signal.SIGUSR1})
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # exit(2), of the calling thread
+    group.add(pid)
+    until(lambda: read_text(f"/proc/{pid}/wchan") not in ("", "0"))
+    os.kill(pid, signal.SIGUSR1)
+    until(lambda: ") Z " in read_text(f"/proc/{pid}/stat"))
+    group.remove()
+    assert directories(path) == []
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 def test_creation_clears_what_a_killed_start_left(path: str) -> None:

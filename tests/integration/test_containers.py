@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import time
@@ -45,6 +46,29 @@ def test_restart_gives_a_new_process(mydocker: Mydocker, busybox: str) -> None:
     assert mydocker.pid_of("c") != pid
     assert not is_running(pid)
     assert mydocker.rows()["c"]["STATUS"] == "running"
+
+
+@pytest.mark.parametrize(("words", "code"), [(["stop", "-t", "1"], 137), (["kill"], 137), (["rm", "-f"], 0)])
+def test_container_whose_first_thread_has_ended_is_alive_and_obeys(
+    mydocker: Mydocker, busybox: str, scratch: str, words: list[str], code: int
+) -> None:
+    source = """
+        #include <pthread.h>
+        #include <unistd.h>
+        static void *stay(void *nothing) { for (;;) pause(); return nothing; }
+        int main(void) { pthread_t thread; pthread_create(&thread, NULL, stay, NULL); pthread_exit(NULL); }
+    """
+    subprocess.run(["gcc", "-static", "-pthread", "-xc", "-", "-o", f"{scratch}/program"], input=source, text=True, check=True)
+    mydocker("run", "-d", "-name", "c", "-v", f"{scratch}:/s", busybox, "/s/program")
+    pid = mydocker.pid_of("c")
+    until(lambda: b") Z " in pathlib.Path(f"/proc/{pid}/stat").read_bytes())
+    assert mydocker.rows()["c"]["STATUS"] == "running"
+    started_s = time.monotonic()
+    mydocker(*words, "c")
+    assert time.monotonic() - started_s < 20
+    assert not os.path.exists(f"/proc/{pid}")
+    if code:
+        assert mydocker("wait", "c").out == f"{code}\n"
 
 
 def test_paused_processes_stand_still_and_go_on(mydocker: Mydocker, busybox: str) -> None:

@@ -44,14 +44,18 @@ def boot_id() -> str:
 
 
 def read_start_time(pid: int) -> int | None:
-    """Return when the process with this pid started, in clock ticks; None when there is none, or a zombie."""
+    """Return when the process with this pid started, in clock ticks; None when there is none, or a zombie.
+
+    One whose first thread has ended looks like a zombie, but runs on in its other threads.
+    """
     try:
         stat = _read(f"/proc/{pid}/stat")
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name in parentheses is the process's own choice, blanks and parentheses included.
     fields = stat[stat.rindex(b")") + 2:].split()
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    is_dead = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1  # num_threads counts the first, dead or not
+    return None if is_dead else int(fields[19])
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

@@ -1,8 +1,12 @@
 """linux/process: who a process is, told by more than its pid."""
 from __future__ import annotations
 
+import ctypes
 import os
+import pathlib
 import signal
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -51,6 +55,23 @@ def test_a_zombie_is_dead(child: int) -> None:
     assert process.open_pidfd(identity) is None
     assert ProcessIdentity.of(child) is None
     os.waitpid(child, 0)
+
+
+def test_a_process_whose_first_thread_has_ended_is_alive() -> None:
+    pid = os.fork()
+    if pid == 0:
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)  # exit(2), of the calling thread
+    try:
+        while b") Z " not in pathlib.Path(f"/proc/{pid}/stat").read_bytes():
+            time.sleep(0.01)
+        identity = ProcessIdentity.of(pid)
+        assert identity is not None and process.is_alive(identity)
+        assert process.signal_process(identity, signal.SIGTERM)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    assert not process.is_alive(identity)
 
 
 @pytest.mark.parametrize("change", [{"start_time": 1}, {"boot_id": "another"}])

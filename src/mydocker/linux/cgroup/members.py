@@ -16,6 +16,8 @@ from .paths import remove_tree, to_error, walk, write_text
 
 _SIGKILL = 9
 _REMOVE_TIMEOUT_S = 10.0
+#: Whoever is still there when the pause between two looks has grown to this is not just slow to leave.
+_STUBBORN_S = 0.01
 #: Open descriptors at a time while processes are killed one by one.
 _KILL_BATCH = 256
 
@@ -43,7 +45,11 @@ def kill_tree(directory: str) -> None:
         write_text(f"{directory}/cgroup.kill", "1")  # Linux 5.14: the whole tree at once, new forks included
         return
     except OSError:
-        pass  # v1, or an older kernel: one by one
+        kill_one_by_one(directory)  # v1, or an older kernel
+
+
+def kill_one_by_one(directory: str) -> None:
+    """Do the same by pids."""
     has_freezer = os.access(f"{directory}/freezer.state", os.F_OK)
     if has_freezer:
         write_freezer(directory, frozen=True)  # so that they do not fork faster than they are killed
@@ -104,5 +110,8 @@ def remove_with_processes(directory: str) -> None:
         # EBUSY also comes for some moments after the last process has ended (the kernel finishes a
         # dead process's leave later), so kill what is there and look again, at growing intervals.
         kill_tree(directory)
+        if delay_s > _STUBBORN_S:
+            # cgroup.kill passes over a process whose first thread has ended (seen with Linux 6.18).
+            kill_one_by_one(directory)
         time.sleep(delay_s)
         delay_s = min(delay_s * 2, 0.05)
