@@ -237,17 +237,20 @@ def hostile_library() -> list[tuple[object, bytes]]:
     return [member(f"{directory[1:]}/{name}", told) for name in sorted(os.listdir(directory)) if name.endswith(".py")]
 
 
-@pytest.mark.parametrize("env", ["A=\ud800", "A=x\0y"])
+@pytest.mark.parametrize(("key", "word"), [
+    ("Env", ["A=\ud800"]), ("Env", ["A=x\0y"]), ("Cmd", ["sh", "\ud800"]), ("WorkingDir", "/\ud800"), ("WorkingDir", "/a\0b"), ("User", "\ud800"),
+])
 def test_words_that_no_program_takes_are_an_error_and_import_nothing_from_the_image(
-    mydocker: Mydocker, busybox_tar: str, hostile_library: list[tuple[object, bytes]], scratch: str, env: str
+    mydocker: Mydocker, busybox_tar: str, hostile_library: list[tuple[object, bytes]], scratch: str, key: str, word: object
 ) -> None:
     """The report of an error inside once imported `traceback`: the image's, with every capability and no filter.
 
     Defences: runtime/handover.py refuse_imports, plan.py encode.
     """
-    image = load_image(mydocker, busybox_tar, *hostile_library, config={"Env": [env]})  # type: ignore[arg-type]
-    done = mydocker("run", "--rm", "--network", "none", "-v", f"{scratch}:/out", image, "true", code=125)
-    assert "process.env: " in done.one_error_line() and "cannot be passed to a program" in done.err
+    image = load_image(mydocker, busybox_tar, *hostile_library, config={key: word})  # type: ignore[arg-type]
+    done = mydocker("run", "--rm", "--network", "none", "-v", f"{scratch}:/out", image, code=125)
+    field = {"Env": "process.env: ", "Cmd": "process.args: ", "WorkingDir": "process.cwd: ", "User": "user "}[key]
+    assert done.one_error_line().startswith(field), done
     assert os.listdir(scratch) == []
 
 

@@ -41,6 +41,8 @@ def test_a_good_one_comes_back_without_its_nulls_and_with_what_is_unknown() -> N
     (process(args="sh"), "process.args: is not a list"),
     (process(args=["a", 1]), "process.args[1]: is not a string"),
     (process(env=["A=b\0c"]), "process.env[0]: holds a NUL"),
+    (linux("mount", devices=[{"path": "/dev/x", "type": "c", "major": -1, "minor": 0}]), "linux.devices[0].major: -1 is out of range"),
+    (linux("mount", devices=[{"path": "/dev/x", "type": "c", "major": 1, "minor": 1 << 20}]), "linux.devices[0].minor: 1048576 is out"),
     (process(consoleSize={"height": 3, "x": "y"}), "process.consoleSize.width: missing"),
     (process(env=["A=\ud800"]), "process.env[0]: 'A=\\ud800' holds half of a surrogate pair"),
     (linux("mount", sysctl={"a\0": "x"}), "linux.sysctl: holds a NUL"),

@@ -109,7 +109,8 @@ def _judge_image_path(reference: str, path: str) -> str:
     cleaned = clean_path(f"/{path}")
     is_own = any(
         (cleaned == own or cleaned.startswith(f"{own}/")) and cleaned not in harmless for own, harmless in _ENGINES_OWN.items())
-    if cleaned == "/" or is_own or ".." in path.split("/") or "\0" in path or "\n" in path or len(path) >= 4096:
+    is_text = not any(char in "\0\n" or "\ud800" <= char <= "\udfff" for char in path)
+    if cleaned == "/" or is_own or ".." in path.split("/") or not is_text or len(path) >= 4096:
         raise InvalidRequest(
             f"image {reference}: VOLUME {path[:200]!r} is no place for a volume", hint="the image is broken, or hostile")
     return cleaned

@@ -76,6 +76,8 @@ _SPEC: dict[str, Any] = {
     "annotations": {"*": str}, "linux": _LINUX,
 }
 _NAMESPACES = ("pid", "network", "mount", "ipc", "uts", "user", "cgroup", "time")
+#: The kernel's dev_t has 12 and 20 bits (linux/kdev_t.h), and the last id means "leave it".
+_DEVICE_LIMITS = (("major", 1 << 12), ("minor", 1 << 20), ("uid", 0xFFFFFFFF), ("gid", 0xFFFFFFFF))
 _PROPAGATIONS = ("private", "rprivate", "slave", "rslave", "shared", "rshared", "unbindable", "runbindable")
 _NAMES_OF_TYPES = {str: "a string", int: "a whole number", bool: "true or false", list: "a list", dict: "an object"}
 
@@ -232,6 +234,9 @@ def _judge_linux(linux: dict[str, Any], kinds: dict[str, str]) -> None:
             raise InvalidRequest(f"linux.devices[{index}].type: {device.get('type')!r} is no kind of device", hint="c, b, u or p")
         if device["type"] != "p":
             _require(device, ("major", "minor"), f"linux.devices[{index}]")
+        for key, limit in _DEVICE_LIMITS:
+            if not 0 <= device.get(key, 0) < limit:
+                raise InvalidRequest(f"linux.devices[{index}].{key}: {device[key]} is out of range")
     if linux.get("intelRdt"):
         raise Unsupported("linux.intelRdt: Intel's resource director is not supported", hint="leave it out")
     if linux.get("netDevices") and kinds.get("network") is None:

@@ -36,6 +36,7 @@ from .plan import (
     Attributes,
     Credentials,
     LastStage,
+    encode,
 )
 from .rootfs import Rootfs, find_mount_point, mount_root, set_attributes
 from .seccomp import NO_FILTER, Filter
@@ -285,6 +286,7 @@ def run_create_hooks(order: InitOrder, root: Rootfs, channel: _socket.socket) ->
 
 def make_working_directory(root: Rootfs, cwd: str) -> None:
     """Make the working directory where it is missing, as Docker does for WORKDIR."""
+    encode(cwd, "process.cwd")  # an image's may be anything
     try:
         os.close(root.ensure(cwd, directory=True))
     except OSError as error:

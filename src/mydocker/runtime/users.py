@@ -35,7 +35,7 @@ def resolve_user(root_fd: int, user: str, extra_groups: tuple[str, ...] = ()) ->
     user's are added, as in Docker. Raises NotFound, InvalidRequest.
     """
     name, colon, group = user.partition(":")
-    if (colon and not (name and group)) or "\0" in user or "\n" in user:
+    if (colon and not (name and group)) or any(char in "\0\n" or "\ud800" <= char < "\udc80" for char in user):
         raise InvalidRequest(f"user {user!r} is not NAME|UID[:GROUP|GID]")
     uid = parse_id(name, what="user id") if name else 0
     entry = _find_passwd(_read_lines(root_fd, "/etc/passwd"), name, uid)
