@@ -22,7 +22,7 @@ from . import plan, sync
 from .cloning import Created, clone_into, kill_and_reap
 from .init import InitOrder, run_init
 from .mounts import Surroundings, plan_rootfs
-from .namespaces import FLAGS, NamespacePlan, plan_namespaces
+from .namespaces import NamespacePlan, plan_namespaces
 from .plan import NO_ATTRIBUTES
 from .rootfs import unmount_root
 from .seccomp import Filter, prepare_filter
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from mydocker.oci.runtime_spec import Linux, Mount, Spec
 
-#: Kinds of namespaces of the spec -> CLONE_NEW* flags.
-NAMESPACES = FLAGS
 _OUTSIDE_HOOKS = ("prestart", "createRuntime")
 
 

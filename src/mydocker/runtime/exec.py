@@ -13,7 +13,7 @@ import _socket
 import errno
 import os
 
-from mydocker.base import files, log, trace
+from mydocker.base import log, trace
 from mydocker.base.errors import Conflict, NotFound, RuntimeFailed
 from mydocker.base.record import Record
 from mydocker.base.undo import Undo
@@ -226,23 +226,15 @@ def join_namespaces(order: ExecOrder) -> None:
 
 def open_root_of(pidfd: int) -> int:
     """Open the root directory of a pidfd's process. The caller closes it. Raises NotFound when it has ended."""
-    pid = read_pid(pidfd)
+    pid = pid_of(pidfd)
     try:
         fd = os.open(f"/proc/{pid}/root", sc.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         raise NotFound("enter the container: it has ended") from None
-    if read_pid(pidfd) != pid:  # it ended, and the pid may be another's by now
+    if pid_of(pidfd) != pid:  # it ended, and the pid may be another's by now
         os.close(fd)
         raise NotFound("enter the container: it has ended")
     return fd
-
-
-def read_pid(pidfd: int) -> int:
-    """Return the pid behind a pidfd, -1 when the process has been reaped (pidfd_open(2), /proc/PID/fdinfo)."""
-    for line in files.read_bytes(f"/proc/self/fdinfo/{pidfd}").splitlines():
-        if line.startswith(b"Pid:"):
-            return int(line[4:])
-    return -1
 
 
 def become_root_of_namespace() -> None:

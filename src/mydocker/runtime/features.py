@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 #: The newest version of the specification that a bundle may be of; what we write is SPEC_VERSION's, for older readers.
 _NEWEST = "1.3.0"
 HOOKS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
-_NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 _ACTIONS = ("ALLOW", "ERRNO", "KILL", "KILL_PROCESS", "KILL_THREAD", "LOG", "NOTIFY", "TRACE", "TRAP")
 _OPERATORS = ("EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE")
 _ARCHITECTURES = (
@@ -33,6 +32,7 @@ def document() -> dict[str, Any]:
 
     from .attributes import MEMORY_FLAGS, MEMORY_MODES
     from .mountopts import MOUNT_OPTIONS
+    from .namespaces import FLAGS
 
     return {
         "ociVersionMin": "1.0.0",
@@ -40,7 +40,7 @@ def document() -> dict[str, Any]:
         "hooks": list(HOOKS),
         "mountOptions": sorted(MOUNT_OPTIONS),
         "linux": {
-            "namespaces": list(_NAMESPACES),
+            "namespaces": sorted(FLAGS),
             "capabilities": list(NUMBERS),
             "cgroup": {"v1": True, "v2": True, "systemd": True, "systemdUser": False, "rdma": True},
             "seccomp": {

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from .init import InitOrder
 
-KINDS = ("prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop")
 _MAX_OUTPUT_BYTES = 2048
 _CLOSE_RANGE_CLOEXEC = 4
 #: Signals that Python ignores, and a hook must not inherit ignored.

@@ -10,9 +10,9 @@ from __future__ import annotations
 import _socket
 import os
 
-from mydocker.base import files
 from mydocker.base.errors import NotFound, RuntimeFailed
 from mydocker.base.jsontext import dumps
+from mydocker.linux.process import pid_of
 from mydocker.oci.runtime_spec import SPEC_VERSION
 
 from .hooks import state_of
@@ -59,18 +59,13 @@ def describe_init(order: InitOrder) -> str:
 
 def describe_exec(order: ExecOrder) -> str:
     """Return the ContainerProcessState of an exec'd process. For that process, while the host's /proc is in view."""
+    pid = pid_of(order.init_pidfd)
+    if pid < 0:
+        raise NotFound("enter the container: it has ended")
     state = state_of(
         {"annotations": dict(order.annotations or {})}, container_id=order.container_id, status="running",
-        pid=_pid_of(order.init_pidfd), bundle=order.bundle)
+        pid=pid, bundle=order.bundle)
     return _pack(state, int(os.readlink("/proc/self")), order.seccomp.listener_metadata)
-
-
-def _pid_of(pidfd: int) -> int:
-    """Return the pid behind a pidfd (pidfd_open(2), /proc/PID/fdinfo). Raises NotFound when it has been reaped."""
-    for line in files.read_bytes(f"/proc/self/fdinfo/{pidfd}").splitlines():
-        if line.startswith(b"Pid:") and (pid := int(line[4:])) > 0:
-            return pid
-    raise NotFound("enter the container: it has ended")
 
 
 def _pack(state: Mapping[str, Any], pid: int, metadata: str) -> str:

@@ -62,7 +62,6 @@ class MountOptions(Record):
     recursive: bool = False
     remount: bool = False
     copy_up: bool = False
-    idmap: bool = False
     recursive_idmap: bool = False
     data: tuple[str, ...] = ()
 
@@ -102,7 +101,7 @@ def parse_mount_options(options: list[str] | tuple[str, ...]) -> MountOptions:
     return MountOptions(
         set=set_, clear=clear, explicit=explicit, recursive_set=rset, recursive_clear=rclear, propagation=tuple(propagation),
         bind="bind" in seen or "rbind" in seen, recursive="rbind" in seen, remount="remount" in seen,
-        copy_up="tmpcopyup" in seen, idmap="idmap" in seen or "ridmap" in seen, recursive_idmap="ridmap" in seen,
+        copy_up="tmpcopyup" in seen, recursive_idmap="ridmap" in seen,
         data=tuple(data),
     )
 

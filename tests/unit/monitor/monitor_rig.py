@@ -17,6 +17,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,8 @@ class Run:
         started = protocol.load_started(self.path("started"))
         if not self.is_over():
             for pid in self.children():  # first: while their parent does not reap them the pids are theirs
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # it ended, and was reaped, at this moment
+                    os.kill(pid, signal.SIGKILL)
             os.kill(self.monitor_pid, signal.SIGKILL)
             wait_until(self.is_over, 5)
         assert started is None or started.pid > 0

@@ -31,8 +31,8 @@ from mydocker.runtime.rootfs import find_mount_point
     (["rbind", "rslave"], MountOptions(bind=True, recursive=True, propagation=((sc.MS_SLAVE, True),))),
     (["bind", "remount", "ro"], MountOptions(explicit=True, bind=True, remount=True, set=sc.MOUNT_ATTR_RDONLY)),
     (["tmpcopyup", "size=1m,mode=700", "defaults", "async"], MountOptions(copy_up=True, data=("size=1m", "mode=700"))),
-    (["ridmap"], MountOptions(idmap=True, recursive_idmap=True)),
-    (["idmap=uids=0-1-1;gids=0-1-1"], MountOptions(idmap=True)),
+    (["ridmap"], MountOptions(recursive_idmap=True)),
+    (["idmap=uids=0-1-1;gids=0-1-1"], MountOptions()),
     (['context="a:b:c1,c2"'], MountOptions(data=('context="a:b:c1,c2"',))),
 ])
 def test_option_words_go_to_what_consumes_them(words: list[str], expected: MountOptions) -> None:
