@@ -44,9 +44,12 @@ def test_first_steps_work_as_they_are_written(mydocker: Mydocker, busybox: str, 
         os.symlink(busybox_tar, f"{scratch}/rootfs.tar")
     with open(f"{scratch}/image.tar", "wb") as stream:
         stream.write(docker_archive(tar(directory("etc"), member("etc/motd", b"hello"))))
+    os.mkdir(f"{scratch}/settings")
+    with open(f"{scratch}/settings/app.conf", "wb") as stream:
+        stream.write(b"a = b\n")
     mydocker("rmi", busybox)
     steps = list(first_steps())
-    assert steps[0] == "pip install ." and len(steps) == 11
+    assert steps[0] == "pip install ." and len(steps) == 12
     environ = {**mydocker.environ(), "PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"}
     shown = {}
     for line in steps[1:]:
@@ -58,6 +61,7 @@ def test_first_steps_work_as_they_are_written(mydocker: Mydocker, busybox: str, 
     assert shown["mydocker run --rm host python3 -c 'print(\"hello\")'"] == "hello\r\n"
     assert re.search(r" web +[0-9]+ +running ", shown["mydocker ps"])
     assert "Loaded image: rig:1\r\n" in shown["mydocker load -i image.tar"]
+    assert os.path.exists(f"{scratch}/passwd")  # of `cp`
     assert mydocker.rows() == {}
 
 

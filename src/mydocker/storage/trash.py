@@ -149,8 +149,8 @@ def _empty(tree: _Tree, directory_fd: int, depth: int, moved: int) -> int:
                 continue
             try:
                 os.unlink(item.name, dir_fd=directory_fd)
-            except FileNotFoundError:
-                pass
+            except (FileNotFoundError, IsADirectoryError):
+                pass  # gone, or another thing by now: who shares a volume may exchange entries
     return moved
 
 
@@ -164,7 +164,7 @@ def _empty_below(tree: _Tree, name: str, directory_fd: int, depth: int, moved: i
         return moved + 1
     try:
         fd = os.open(name, _DIRECTORY, dir_fd=directory_fd)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return moved
     try:
         status = os.fstat(fd)
@@ -175,7 +175,7 @@ def _empty_below(tree: _Tree, name: str, directory_fd: int, depth: int, moved: i
         os.close(fd)
     try:
         os.rmdir(name, dir_fd=directory_fd)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         # Another process sweeps the same tree and moved something up into it just now, or an entry was left out: the
