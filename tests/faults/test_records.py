@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -157,6 +158,18 @@ def test_what_cannot_be_removed_keeps_nothing_else_from_being_tidied(mydocker: M
     mydocker("ps")
     assert os.listdir(f"{mydocker.root}/trash") == []
     settle(mydocker, "created")
+
+
+def test_container_that_is_removed_while_it_is_looked_at_has_no_unknown_end(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    waiting = mydocker.popen("wait", "c", env={"MYDOCKER_TRACE": "read record=stop"})
+    for looks in (1, 2):  # one finds the container, one asks how it is
+        os.waitid(os.P_PID, waiting.pid, os.WSTOPPED)
+        if looks == 2:
+            mydocker("rm", "-f", "c")
+        os.kill(waiting.pid, signal.SIGCONT)
+    out, error = waiting.communicate(timeout=20)
+    assert out == b"" and b"no container" in error
 
 
 def test_container_named_like_another_s_id_does_not_stand_in_for_it(mydocker: Mydocker, busybox: str) -> None:

@@ -441,9 +441,9 @@ def test_proxy_is_asked_for_other_machines(mydocker: Mydocker, tmp_path: Any) ->
     with Answering(behind) as proxy:
         done = subprocess.run(
             [sys.executable, "-c", program, str(place), mydocker.root, "registry.invalid:5000/image:1"], check=False,
-            env={**os.environ, "HTTP_PROXY": f"http://user:secret@{proxy.host}"}, capture_output=True, text=True)
+            env={**os.environ, "HTTP_PROXY": f"http://us%40er:se%3Acret@{proxy.host}"}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        assert base64.b64decode(proxy.asked[0].headers["Proxy-Authorization"].split()[1]) == b"user:secret"
+        assert base64.b64decode(proxy.asked[0].headers["Proxy-Authorization"].split()[1]) == b"us@er:se:cret"
 
 
 def test_identity_token_is_exchanged_for_an_access_token(mydocker: Mydocker, home: str) -> None:

@@ -44,10 +44,15 @@ def current(store: Store, container_id: str) -> ContainerRecord:
     if record.started_ns is None and store.is_journalled(container_id):
         # The record is written before it is true (engine/stage.py); if the maker was killed it never will be.
         return record.replace(status=CREATING)
+    trace.point("read record")
+    directory = store.layout.container(container_id)
     try:
-        facts = gather(record, store.layout.container(container_id))
+        facts = gather(record, directory)
     except Corrupt as error:
         raise Corrupt(error.message, hint=BROKEN_HINT) from error
+    if not facts.is_alive and facts.exit is None and not os.path.exists(directory):
+        # Removed since its record was read. What is known of its end went with it, which is not an end that nobody saw.
+        raise NotFound(f"no container {container_id}", hint="`mydocker ps` lists those there are")
     return observe(record, facts)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ssl
 import threading
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import urllib3
 from urllib3.exceptions import (
@@ -166,7 +166,7 @@ class Transport:
         parts = urlsplit(proxy)
         if parts.scheme not in ("http", "https"):
             raise Unsupported(f"proxy {parts.scheme}://{parts.hostname}: only http and https proxies can be used")
-        secret = f"{parts.username}:{parts.password or ''}" if parts.username else None
+        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
         headers = urllib3.make_headers(proxy_basic_auth=secret) if secret else None
         place = f"{parts.scheme}://{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 3128)}"
         return urllib3.ProxyManager(
