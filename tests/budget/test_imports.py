@@ -36,7 +36,7 @@ _BUDGETS: dict[str, tuple[int, int]] = {
     "--version": (4, 680),
     "run": (12, 6900),
     "run on a network": (12, 8900),
-    "exec": (11, 4900),
+    "exec": (11, 5000),
     "ps": (8, 3400),
     "logs": (8, 3650),
     "kill": (8, 3300),
