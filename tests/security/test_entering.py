@@ -238,13 +238,14 @@ def hostile_library() -> list[tuple[object, bytes]]:
 
 
 @pytest.mark.parametrize(("key", "word"), [
-    ("Env", ["A=\ud800"]), ("Env", ["A=x\0y"]), ("Cmd", ["sh", "\ud800"]), ("WorkingDir", "/\ud800"), ("WorkingDir", "/a\0b"), ("User", "\ud800"),
+    ("Env", ["A=x\0y"]), ("Cmd", ["sh", "a\0b"]), ("WorkingDir", "/a\0b"), ("User", "a\0b"),
 ])
 def test_words_that_no_program_takes_are_an_error_and_import_nothing_from_the_image(
     mydocker: Mydocker, busybox_tar: str, hostile_library: list[tuple[object, bytes]], scratch: str, key: str, word: object
 ) -> None:
     """The report of an error inside once imported `traceback`: the image's, with every capability and no filter.
 
+    Half of a surrogate pair did it, which an image may not have any more (oci/image_spec.py); a NUL is found where it is packed.
     Defences: runtime/handover.py refuse_imports, plan.py encode.
     """
     image = load_image(mydocker, busybox_tar, *hostile_library, config={key: word})  # type: ignore[arg-type]
