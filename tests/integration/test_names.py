@@ -14,6 +14,9 @@ import pytest
 from dnslib import RCODE, RR, A, DNSRecord
 from harness import Mydocker, processes, until
 
+from mydocker.base.paths import Layout
+from mydocker.engine import naming
+
 pytestmark = [pytest.mark.needs("root", "overlay", "bridges")]
 
 
@@ -259,6 +262,27 @@ def test_a_killed_resolver_is_there_again_with_the_next_command(mydocker: Mydock
             mydocker(*words)
             until(lambda: len(resolver_pids(mydocker)) == 2, what="for both halves")
             assert lookup(mydocker, "a", "b") == expected
+
+
+def test_a_program_with_a_hundred_open_files_starts_a_resolver_that_answers(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("network", "create", "net")
+    start(mydocker, "a", "--network", "net")
+    start(mydocker, "b", "--network", "net")
+    pids = resolver_pids(mydocker)
+    os.kill(pids[0], signal.SIGKILL)
+    until(lambda: not set(pids) & set(resolver_pids(mydocker)), what="for both halves to end")
+    held: list[int] = []
+    try:
+        while not held or held[-1] < 98:  # the resolver's own descriptors begin at 100
+            held.append(os.open(os.devnull, os.O_RDONLY))
+        naming.ensure_resolvers(Layout(mydocker.root, mydocker.run_dir), ["net"])
+    finally:
+        for fd in held:
+            os.close(fd)
+    until(lambda: len(resolver_pids(mydocker)) == 2, what="for both halves")
+    pids = resolver_pids(mydocker)
+    assert lookup(mydocker, "a", "b") == {address_of(mydocker, "b")}
+    assert resolver_pids(mydocker) == pids  # `exec` would have started another
 
 
 def test_the_half_that_talks_has_no_rights(mydocker: Mydocker, busybox: str) -> None:

@@ -132,9 +132,16 @@ def _spawn(layout: Layout, network: Network, fds: list[int]) -> None:
     package_parent = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2)]
-    actions += [(os.POSIX_SPAWN_DUP2, fd, _FIRST_FD + number) for number, fd in enumerate(fds)]
+    # From numbers that are not among the targets: a program may have a hundred open, and one dup2 would overwrite what the
+    # next one copies.
+    copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FD + len(fds)) for fd in fds]
+    actions += [(os.POSIX_SPAWN_DUP2, fd, _FIRST_FD + number) for number, fd in enumerate(copies)]
     argv = [sys.executable, "-I", "-c", _PROGRAM.format(package_parent), layout.root, layout.run, network.name, str(len(fds))]
-    pid = os.posix_spawn(sys.executable, argv, _ENVIRONMENT, file_actions=actions, setsid=True)
+    try:
+        pid = os.posix_spawn(sys.executable, argv, _ENVIRONMENT, file_actions=actions, setsid=True)
+    finally:
+        for fd in copies:
+            os.close(fd)
     try:
         os.waitpid(pid, 0)  # it has a child that goes on, which nobody here has to reap
     except ChildProcessError:
