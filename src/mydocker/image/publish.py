@@ -50,10 +50,6 @@ class Staging:
         self._publication: publications.Publication | None = None
         self._is_published = False
 
-    def add_blob(self, blob: NewBlob) -> None:
-        """Take over a new blob."""
-        self._blobs.append(blob)
-
     def add_document(self, data: bytes) -> None:
         """Store a document as a new blob."""
         self._blobs.append(blobs.new_document(self._layout, data))

@@ -20,7 +20,7 @@ from . import syscalls as sc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from typing import Self, TypeVar
 
     T = TypeVar("T")
@@ -431,11 +431,3 @@ def device_index(name: str) -> int:
         return _socket.if_nametoindex(name)
     except OSError:
         return 0
-
-
-def first_index(names: Iterable[str]) -> int:
-    """Return the number of the first device that is there, 0 when none is."""
-    for name in names:
-        if index := device_index(name):
-            return index
-    return 0

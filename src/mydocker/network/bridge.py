@@ -325,15 +325,6 @@ def configure(inner: Route, endpoint: Endpoint, routes: Iterable[int]) -> None:
     inner.request(*messages)
 
 
-def unplug(route: Route, endpoint: Endpoint) -> None:
-    """Remove an endpoint's device; one that is gone is fine. Raises RuntimeFailed."""
-    try:
-        route.request(netlink.delete_link(endpoint.host_interface))
-    except netlink.Refused as error:
-        if error.errno != errno.ENODEV:
-            raise RuntimeFailed(error.args[1]) from error
-
-
 def remove_bridges(route: Route, network: Network) -> None:
     """Remove a network's bridges and cables. The caller knows that nobody is on them."""
     for number in range(last_bridge(network), -1, -1):

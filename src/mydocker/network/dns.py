@@ -39,11 +39,6 @@ class Query(Record):
     max_bytes: int
 
     @property
-    def wants_addresses(self) -> bool:
-        """Tell whether the answer, if there is one, is made of addresses."""
-        return self.kind in (_A, _AAAA, _ANY)
-
-    @property
     def pointed_address(self) -> str:
         """The address whose name is asked for, "" when it is another question."""
         return parse_pointer(self.name) if self.kind == _PTR else ""
