@@ -1,7 +1,9 @@
-"""`ps --filter`: words -> one test. The same key several times means any of them, different keys mean all of them."""
+"""`ps --filter`: words -> one test of containers."""
 from __future__ import annotations
 
 from mydocker.base.errors import InvalidRequest
+
+from .filter_words import join_tests, label_matches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,18 +37,7 @@ _STATUSES = ("created", "running", "paused", "exited", "stopped")
 
 def parse_filters(words: Iterable[str]) -> Callable[[Listed], bool]:
     """Return the test that `KEY=VALUE` words describe. Raises InvalidRequest."""
-    wanted: dict[str, list[str]] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in TESTS:
-            raise InvalidRequest(f"filter {word!r} is not known", hint=f"filters are {'=, '.join(TESTS)}=")
-        _check(key, value)
-        wanted.setdefault(key, []).append(value)
-
-    def matches(container: Listed) -> bool:
-        return all((all if key == "label" else any)(TESTS[key](container, value) for value in values)
-                   for key, values in wanted.items())
-    return matches
+    return join_tests(words, TESTS, _check)
 
 
 def _check(key: str, value: str) -> None:
@@ -75,11 +66,6 @@ def _name_matches(container: Listed, value: str) -> bool:
     return container.name.endswith(core) if value[-1:] == "$" else core in container.name
 
 
-def _label_matches(container: Listed, value: str) -> bool:
-    key, equals, wanted = value.partition("=")
-    return key in container.labels and (not equals or container.labels[key] == wanted)
-
-
 def _has_volume(container: Listed, value: str) -> bool:
     """By the name of a volume, or by where something is mounted."""
     mounts = container.record["config"].get("volumes", ())
@@ -99,7 +85,7 @@ TESTS: dict[str, Test] = {
     "status": lambda container, value: container.status == value,
     "name": _name_matches,
     "id": lambda container, value: container.id.startswith(value),
-    "label": _label_matches,
+    "label": lambda container, value: label_matches(container.labels, value),
     "ancestor": _image_matches,
     "volume": _has_volume,
     "exited": lambda container, value: container.exit_code is not None and container.exit_code == int(value),

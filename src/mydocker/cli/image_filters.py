@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from mydocker.base.errors import InvalidRequest
 
+from .filter_words import label_matches
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -47,8 +49,7 @@ def _test(key: str, value: str, images: Images) -> Test:
         return lambda image: (moment(image.created) or 0.0) > other
     if key == "until":
         return _until(value)
-    has = _has_label(value)
-    return (lambda image: not has(image)) if key == "label!" else has
+    return lambda image: label_matches(dict(image.labels), value) != (key == "label!")
 
 
 def _until(value: str) -> Test:
@@ -58,15 +59,6 @@ def _until(value: str) -> Test:
 
     limit = (judge_time(value, "filter until") or 0) / 1e9
     return lambda image: (moment(image.created) or 0.0) < limit
-
-
-def _has_label(value: str) -> Test:
-    key, equals, wanted = value.partition("=")
-
-    def has(image: ImageSummary) -> bool:
-        labels = dict(image.labels)
-        return key in labels and (not equals or labels[key] == wanted)
-    return has
 
 
 def matches_reference(reference: str, pattern: str) -> bool:

@@ -6,6 +6,7 @@ and capabilities, for each thread, so only the thread that works has them. Sourc
 from __future__ import annotations
 
 from . import syscalls as sc
+from .one_thread import in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,23 +18,10 @@ if TYPE_CHECKING:
 
 def as_file_owner(uid: int, gid: int, work: Callable[[], T]) -> T:
     """Return what `work` does in a thread whose files belong to `uid` and `gid`; raises what it raises, and OSError."""
-    import threading  # cold
+    def own() -> T:
+        effective, permitted, inheritable = sc.capget()
+        sc.setfsids(uid, gid)
+        sc.capset(effective, permitted, inheritable)  # the change from 0 took those over files away
+        return work()
 
-    found: list[T] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            effective, permitted, inheritable = sc.capget()
-            sc.setfsids(uid, gid)
-            sc.capset(effective, permitted, inheritable)  # the change from 0 took those over files away
-            found.append(work())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="mydocker-owner", daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return found[0]
+    return in_thread("owner", own)

@@ -14,6 +14,7 @@ import os
 from mydocker.base import files
 
 from . import syscalls as sc
+from .one_thread import in_thread
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,25 +26,12 @@ if TYPE_CHECKING:
 
 def in_private_mounts(work: Callable[[], T]) -> T:
     """Return what `work` does in a mount namespace of its own, a copy of ours; raises what it raises, and OSError."""
-    import threading  # cold
+    def own() -> T:
+        sc.unshare(sc.CLONE_NEWNS)
+        sc.mount(None, "/", None, sc.MS_REC | sc.MS_PRIVATE, None)
+        return work()
 
-    found: list[T] = []
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            sc.unshare(sc.CLONE_NEWNS)
-            sc.mount(None, "/", None, sc.MS_REC | sc.MS_PRIVATE, None)
-            found.append(work())
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=run, name="mydocker-mounts", daemon=True)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
-    return found[0]
+    return in_thread("mounts", own)
 
 
 def open_own_namespace() -> int:

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from mydocker.base.errors import InvalidRequest, NotFound
 
+from ..filter_words import join_tests, label_matches
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -82,34 +84,21 @@ def parse_filters(words: list[str], is_used: Callable[[Network], bool]) -> Calla
         "id": lambda network, value: network.id.startswith(value),
         "driver": lambda network, value: network.driver == value,
         "scope": lambda network, value: value == "local",
-        "label": _label_matches,
-        "label!": lambda network, value: not _label_matches(network, value),
+        "label": lambda network, value: label_matches(dict(network.labels), value),
+        "label!": lambda network, value: not label_matches(dict(network.labels), value),
         "type": lambda network, value: (network.name == "bridge") == (value == "builtin"),
         "dangling": lambda network, value: network.name != "bridge" and is_used(network) != (value in ("true", "1")),
         "until": lambda network, value: network.created_ns <= _moment_ns(value),
     }
-    wanted: dict[str, list[str]] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in tests:
-            raise InvalidRequest(f"filter {word!r} is not known", hint=f"filters are {'=, '.join(tests)}=")
-        if (key == "type" and value not in ("custom", "builtin")) or (key == "dangling" and value not in _TRUTH):
-            raise InvalidRequest(f"filter {key}: {value!r} is not known")
-        wanted.setdefault(key, []).append(value)
-
-    def matches(network: Network) -> bool:
-        return all((all if key.startswith("label") else any)(tests[key](network, value) for value in values)
-                   for key, values in wanted.items())
-    return matches
+    return join_tests(words, tests, _judge_filter)
 
 
 _TRUTH = ("true", "1", "false", "0")
 
 
-def _label_matches(network: Network, value: str) -> bool:
-    key, equals, wanted = value.partition("=")
-    labels = dict(network.labels)
-    return key in labels and (not equals or labels[key] == wanted)
+def _judge_filter(key: str, value: str) -> None:
+    if (key == "type" and value not in ("custom", "builtin")) or (key == "dangling" and value not in _TRUTH):
+        raise InvalidRequest(f"filter {key}: {value!r} is not known")
 
 
 def _moment_ns(value: str) -> int:

@@ -3,6 +3,8 @@ from __future__ import annotations
 
 from mydocker.base.errors import InvalidRequest, NotFound
 
+from ..filter_words import join_tests, label_matches
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,30 +62,17 @@ def parse_filters(words: list[str], is_used: Callable[[Volume], bool]) -> Callab
     tests: dict[str, Callable[[Volume, str], bool]] = {
         "dangling": lambda volume, value: is_used(volume) != _TRUTH[value],
         "name": lambda volume, value: value in volume.name,
-        "label": _label_matches,
-        "label!": lambda volume, value: not _label_matches(volume, value),
+        "label": lambda volume, value: label_matches(dict(volume.labels), value),
+        "label!": lambda volume, value: not label_matches(dict(volume.labels), value),
         "driver": lambda volume, value: volume.driver == value,
         "scope": lambda volume, value: value == "local",
     }
-    wanted: dict[str, list[str]] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not equals or key not in tests:
-            raise InvalidRequest(f"filter {word!r} is not known", hint=f"filters are {'=, '.join(tests)}=")
-        if key == "dangling" and value not in _TRUTH:
-            raise InvalidRequest(f"filter dangling: {value!r} is neither true nor false")
-        wanted.setdefault(key, []).append(value)
-
-    def matches(volume: Volume) -> bool:
-        return all((all if key.startswith("label") else any)(tests[key](volume, value) for value in values)
-                   for key, values in wanted.items())
-    return matches
+    return join_tests(words, tests, _judge_filter)
 
 
-def _label_matches(volume: Volume, value: str) -> bool:
-    key, equals, wanted = value.partition("=")
-    labels = dict(volume.labels)
-    return key in labels and (not equals or labels[key] == wanted)
+def _judge_filter(key: str, value: str) -> None:
+    if key == "dangling" and value not in _TRUTH:
+        raise InvalidRequest(f"filter dangling: {value!r} is neither true nor false")
 
 
 def _inspect(context: Context) -> int:
