@@ -359,9 +359,21 @@ def test_an_overlay_with_options_longer_than_fsconfig_takes(runtime: Runtime) ->
     with open(f"{name}/b/file", "w") as stream:
         stream.write("below")
     mount = {"destination": "/mnt", "type": "overlay", "source": "overlay", "options": [
-        f"lowerdir={name}/a:{name}/b", f"upperdir={name}/upper", f"workdir={name}/work", "nodev"]}
-    assert run(runtime, "cat /mnt/file; touch /mnt/new", mounts=mounts_and(runtime, mount)) == "below"
+        f"lowerdir={name}/a:{name}/b", f"upperdir={name}/upper", f"workdir={name}/work", "nodev", "shared", "rnoexec"]}
+    out = run(runtime, "cat /mnt/file; touch /mnt/new; grep ' /mnt .*overlay' /proc/self/mountinfo", mounts=mounts_and(runtime, mount))
+    assert out.startswith("below")
+    assert {"nodev", "noexec"}.issubset(out.split()[5].split(",")) and out.split()[6].startswith("shared:")
     assert os.path.exists(f"{name}/upper/new")
+
+
+@pytest.mark.parametrize("size", ["4m", f"{'0' * 300}4m"], ids=["", "longer than fsconfig takes"])
+@pytest.mark.parametrize("word", ["slave", "ro"])
+def test_a_tmpfs_begins_with_what_it_covers(runtime: Runtime, word: str, size: str) -> None:
+    mount = {"destination": "/etc", "type": "tmpfs", "source": "tmpfs", "options": [f"size={size}", "tmpcopyup", word]}
+    script = "cat /etc/passwd; grep ' /etc ' /proc/self/mountinfo; touch /etc/new 2>/dev/null && echo writable || true"
+    out = run(runtime, script, mounts=mounts_and(runtime, mount))
+    assert "root:x:0:0" in out and "size=4096k" in out
+    assert ("writable" in out) == (word != "ro")
 
 
 def test_a_dev_that_is_read_only_has_its_nodes(runtime: Runtime) -> None:

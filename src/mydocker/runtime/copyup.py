@@ -16,6 +16,19 @@ _MAX_DEPTH = 256
 _CHUNK_BYTES = 1 << 20
 
 
+def copy_covered(covered_fd: int, mount_fd: int) -> None:
+    """Copy into a new mount what it covers: both are directories by descriptor, the mount attached or not. Raises OSError."""
+    source = os.open(".", _DIRECTORY, dir_fd=covered_fd)
+    try:
+        target = os.open(".", _DIRECTORY, dir_fd=mount_fd)
+        try:
+            copy_tree(source, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
 def copy_tree(source_fd: int, target_fd: int, *, depth: int = 0) -> None:
     """Copy the content of a directory, with owners, modes, times and extended attributes. Raises OSError, RuntimeFailed.
 

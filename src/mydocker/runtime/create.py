@@ -24,7 +24,7 @@ from .init import InitOrder, run_init
 from .mounts import Surroundings, plan_rootfs
 from .namespaces import NamespacePlan, plan_namespaces
 from .plan import NO_ATTRIBUTES
-from .rootfs import unmount_root
+from .rootfs import MAX_FSCONFIG_BYTES, unmount_root
 from .seccomp import Filter, prepare_filter
 
 TYPE_CHECKING = False
@@ -146,8 +146,7 @@ def plan_init(
 
         operations = make_nodes(open_sources(operations, spec, namespaces, closing), spec, closing)
         maps_mounts = any(getattr(operation, "userns_fd", -1) >= 0 for operation in operations)
-    if any("tmpcopyup" in (mount.get("options") or ()) for mount in spec.get("mounts") or ()):
-        from . import copyup  # noqa: F401  # cold
+    import_rare(spec.get("mounts") or ())
     return InitOrder(
         spec=spec, root_path=root_path, root_mount=root_mount,
         operations=tuple(operations), maps_mounts=maps_mounts,
@@ -157,6 +156,17 @@ def plan_init(
         stdio=stdio, user=user, groups=groups, seccomp=seccomp, start_fd=start_fd, console_fd=console_fd,
         preserve_fds=preserve_fds, attributes=attributes, container_id=container_id, bundle=bundle, agent_fd=agent_fd,
     )
+
+
+
+def import_rare(mounts: list[Mount] | tuple[Mount, ...]) -> None:
+    """Import what few mounts need, before the init that makes them is cloned from us."""
+    for mount in mounts:
+        options = mount.get("options") or ()
+        if "tmpcopyup" in options:
+            from . import copyup  # noqa: F401
+        if any(len(option) >= MAX_FSCONFIG_BYTES for option in options):
+            from . import longmount  # noqa: F401
 
 
 def needs_mappings(linux: Linux) -> bool:

@@ -15,7 +15,7 @@ from mydocker.linux import syscalls as sc
 from . import sync
 from .devices import FindNull, MakeDevices, check_null, plan_devices
 from .mountopts import FORGOTTEN, MountOptions, parse_mount_options
-from .rootfs import MAX_FSCONFIG_BYTES, Rootfs, attach, clone_fd, mount_classic, open_bind, open_filesystem, set_attributes
+from .rootfs import MAX_FSCONFIG_BYTES, Rootfs, attach, clone_fd, open_bind, open_filesystem, set_attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,10 +65,7 @@ class MountFilesystem(Record):
         target = self._open_target(root)
         _refuse_inside_proc(target, self.destination)
         if any(len(option) >= MAX_FSCONFIG_BYTES for option in data):
-            mount_classic(target, self.fstype, self.source, options.ms_flags(), data)
-            os.close(target)
-            if self.destination == "/dev":
-                root.dev_fd = root.open("/dev", _PATH_DIR)
+            self._mount_long(root, target, data)
             return
         try:
             mount = self._open_new(root, data)
@@ -77,20 +74,44 @@ class MountFilesystem(Record):
                 raise
             mount = open_bind(_HOST_VIEWS[self.fstype], recursive=True)
             set_attributes(mount, options.set, 0, recursive=True)  # a new one would have nothing below it that is writable
-        if options.copy_up:
-            _copy_up(root, self.destination, mount)
-        set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
-        _propagate(mount, options)
+        self._finish(target, mount)
         _attach_at(root, self.destination, mount, target)
+
+    def _finish(self, target: int, mount: int) -> None:
+        """Do what comes after the mounting, before anybody uses it."""
+        options = self.options
+        if options.copy_up:
+            from .copyup import copy_covered  # cold: imported by the creator already where a mount wants it
+
+            copy_covered(target, mount)
+            set_attributes(mount, options.set & sc.MOUNT_ATTR_RDONLY, 0)
+        _set_all_below(mount, options)
+
+    def _mount_long(self, root: Rootfs, target: int, data: tuple[str, ...]) -> None:
+        from .longmount import mount_long  # cold: imported by the creator already where an option is long
+
+        mount = mount_long(root, target, self.destination, self.fstype, self.source, self._first().ms_flags(), data)
+        try:
+            self._finish(target, mount)
+            if self.destination == "/dev":
+                root.dev_fd = os.dup(mount)
+        finally:
+            os.close(mount)
+            os.close(target)
 
     def _open_new(self, root: Rootfs, data: tuple[str, ...]) -> int:
         if self.fstype != "proc" or root.pid_namespace_fd < 0:
-            return open_filesystem(self.fstype, self.source, data, self.options.set)
+            return open_filesystem(self.fstype, self.source, data, self._first().set)
         from .procfs import open_procfs_of  # cold: imported by the creator already
 
         mount = open_procfs_of(root.pid_namespace_fd, (f"source={self.source}", *data))
         set_attributes(mount, self.options.set, 0)
         return mount
+
+    def _first(self) -> MountOptions:
+        """Return the options to mount with: what is copied into cannot be read-only before that."""
+        options = self.options
+        return options.replace(set=options.set & ~sc.MOUNT_ATTR_RDONLY) if options.copy_up else options
 
     def _open_target(self, root: Rootfs) -> int:
         if self.fstype not in ("proc", "sysfs") and self.destination != "/dev":
@@ -114,19 +135,6 @@ class MountFilesystem(Record):
             return (f"mode={stat.S_IMODE(os.fstat(covered).st_mode):o}",)
         finally:
             os.close(covered)
-
-
-def _copy_up(root: Rootfs, destination: str, mount: int) -> None:
-    from .copyup import copy_tree  # cold: imported by the creator already where a mount wants it
-
-    source = root.open(destination, os.O_RDONLY | os.O_DIRECTORY)
-    # A detached mount is reached by its own descriptor, opened again for reading.
-    target = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=mount)
-    try:
-        copy_tree(source, target)
-    finally:
-        os.close(source)
-        os.close(target)
 
 
 class BindMount(Record):
@@ -161,8 +169,7 @@ class BindMount(Record):
             os.close(mount)
             raise
         set_attributes(mount, options.set, options.clear | self._forgotten())
-        set_attributes(mount, options.recursive_set, options.recursive_clear, recursive=True)
-        _propagate(mount, options)
+        _set_all_below(mount, options)
         _attach_at(root, self.destination, mount, target)
 
     def _forgotten(self) -> int:
@@ -225,8 +232,7 @@ class Remount(Record):
             if options.data and not options.bind:
                 _reconfigure(fd, options.data)
             set_attributes(fd, options.set, options.clear)
-            set_attributes(fd, options.recursive_set, options.recursive_clear, recursive=True)
-            _propagate(fd, options)
+            _set_all_below(fd, options)
         finally:
             os.close(fd)
 
@@ -400,6 +406,12 @@ def _attach_at(root: Rootfs, destination: str, mount: int, target: int) -> None:
     if destination == "/dev":
         root.dev_fd = os.dup(mount)
     attach(mount, target)
+
+
+def _set_all_below(mount_fd: int, options: MountOptions) -> None:
+    """Set the recursive attributes, and the propagation."""
+    set_attributes(mount_fd, options.recursive_set, options.recursive_clear, recursive=True)
+    _propagate(mount_fd, options)
 
 
 def _propagate(mount_fd: int, options: MountOptions) -> None:

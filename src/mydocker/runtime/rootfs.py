@@ -205,11 +205,6 @@ def open_bind(source: str, *, recursive: bool) -> int:
         return os.dup(int(source.removeprefix("/proc/self/fd/")))
 
 
-def mount_classic(target_fd: int, fstype: str, source: str, flags: int, data: tuple[str, ...]) -> None:
-    """Mount a new file system by mount(2) onto a target: for options that are too long for fsconfig(2)."""
-    sc.mount(source or None, f"/proc/self/fd/{target_fd}", fstype, flags, ",".join(data) or None)
-
-
 def clone_fd(fd: int, *, recursive: bool = False) -> int:
     """Return a detached copy of the mount that a descriptor is on, rooted at the descriptor."""
     flags = sc.OPEN_TREE_CLONE | sc.OPEN_TREE_CLOEXEC | sc.AT_EMPTY_PATH | (sc.AT_RECURSIVE if recursive else 0)
