@@ -51,29 +51,6 @@ def root_with_images(busybox_tar: str) -> Iterator[str]:
     shutil.rmtree(path)
 
 
-def copy_root(root: str, path: str) -> None:
-    """Copy a state root. Its image has hundreds of symbolic links, which are linked once more: nobody can write into one.
-
-    To make them anew takes longer than all the rest, and a copy is made for each of a thousand tests.
-    """
-    for directory, below, names in os.walk(root, topdown=False):
-        there = f"{path}/{os.path.relpath(directory, root)}"
-        os.makedirs(there, exist_ok=True)
-        for name in (*below, *names):
-            if os.path.islink(f"{directory}/{name}"):
-                os.link(f"{directory}/{name}", f"{there}/{name}", follow_symlinks=False)
-            elif name in names:
-                shutil.copyfile(f"{directory}/{name}", f"{there}/{name}")
-                _copy_status(f"{directory}/{name}", f"{there}/{name}")
-        _copy_status(directory, there)
-
-
-def _copy_status(path: str, copy: str) -> None:
-    status = os.stat(path)
-    os.chown(copy, status.st_uid, status.st_gid)
-    shutil.copystat(path, copy)
-
-
 @functools.cache
 def has_nft() -> bool:
     """Tell whether this machine has all that the firewall needs: to ask takes longer than many a test."""
@@ -84,7 +61,7 @@ def has_nft() -> bool:
 def engine_root(root_with_images: str) -> Iterator[str]:
     """A state root of the test's own, with the image `busybox`."""
     path = tempfile.mkdtemp(prefix="mydocker-root-", dir=_SCRATCH)
-    copy_root(root_with_images, path)
+    subprocess.run(["cp", "-a", f"{root_with_images}/.", path], check=True)
     if os.geteuid() == 0 and not has_nft():
         # A machine without nft is told about once a root; the tests are about what is said besides.
         with open(f"{path}/network/{firewall.MARK_OF_MISSING}", "wb"):
