@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from harness import Mydocker
 
-pytestmark = [pytest.mark.needs("root", "overlay", "docker"), pytest.mark.time_limit(300)]
+pytestmark = [pytest.mark.needs("root", "overlay", "docker_daemon"), pytest.mark.time_limit(300)]
 
 IMAGE = "mydocker-cp-peer:base"
 NAME = "mydocker-cp-peer"
