@@ -318,3 +318,14 @@ def test_restarts_of_one_container_at_the_same_time_leave_it_running(mydocker: M
     for process in running:
         assert (*process.communicate(timeout=30), process.returncode) == (b"busy\n", b"", 0)
     assert mydocker.rows()["busy"]["STATUS"] == "running"
+
+
+def test_a_stop_does_not_wait_for_the_end_of_a_run_that_began_meanwhile(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "--name", "busy", busybox, "sleep", "1000")
+    with mydocker.popen("stop", "-t", "0", "busy", env={"MYDOCKER_TRACE": "stopped process=sleep:3"}) as stopping:
+        until(lambda: mydocker.rows()["busy"]["STATUS"] == "stopped")
+        mydocker("start", "busy")
+        began_s = time.monotonic()
+        assert (*stopping.communicate(timeout=60), stopping.returncode) == (b"busy\n", b"", 0)
+        assert time.monotonic() - began_s < 20  # it waited for 30 s, and said that the monitor does not record the end
+    assert mydocker.rows()["busy"]["STATUS"] == "running"

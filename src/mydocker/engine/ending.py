@@ -34,6 +34,8 @@ _RECORD_TIMEOUT_S = 30.0
 #: How long a removal waits for it.
 _REMOVAL_PATIENCE_S = 5.0
 _POLL_S = 0.005
+#: After so long it is asked whether the monitor that does not answer is still that of the same run.
+_LOOK_AGAIN_S = 0.5
 
 
 def current(store: Store, container_id: str) -> ContainerRecord:
@@ -231,23 +233,33 @@ def kill(store: Store, container_id: str, signal: str = "KILL") -> None:
 def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_TIMEOUT_S) -> None:
     """Wait until the monitor of a dead container has recorded the end, or is dead itself.
 
-    The monitor's control socket tells: it is closed after the record. Raises Timeout.
+    The monitor's control socket tells: it is closed after the record. Once another command has started the container again,
+    record and socket are those of another run, whose end is not waited for. Raises Timeout.
     """
     directory = store.layout.container(record.id)
     deadline = time.monotonic() + timeout_s
     while load_exit(f"{directory}/{paths.EXIT}") is None:
         try:
             with Session.connect(f"{directory}/{paths.CONTROL_SOCKET}") as session:
-                session.wait(timeout_s)
+                session.wait(min(timeout_s, _LOOK_AGAIN_S))
                 return
         except Unavailable:
             return  # no monitor, or it ended while we asked: what can be known of the end is on disk now
         except Conflict:
             time.sleep(_POLL_S)  # it has all the clients that it can have, and the record is a matter of milliseconds
         except Timeout:
-            pass
+            if not _is_same_run(store, record):
+                return
         if time.monotonic() > deadline:
             raise Timeout(f"wait for the end of container {record.name}: its monitor does not record it")
+
+
+def _is_same_run(store: Store, record: ContainerRecord) -> bool:
+    """Tell whether what is recorded now is still the run that `record` is of: an end, or another start, changes the process."""
+    try:
+        return identity_of(store.load(record.id)) == identity_of(record)
+    except NotFound:
+        return False
 
 
 def remove(
