@@ -177,7 +177,7 @@ def test_a_start_that_fails_leaves_no_unit(manager: Systemd, runtime: Runtime) -
     wrong = runtime.bundle("/nonexistent", linux={"cgroupsPath": "machine.slice:test:gone"})
     manager(*program, "run", "--detach", "--bundle", wrong, "gone", code=1)
     assert manager.show("test-gone.scope", "LoadState") == {"LoadState": "not-found"}
-    refused = bundle(runtime, "machine.slice:test:gone", resources={"memory": {"limit": 4096, "swappiness": 5}})
+    refused = bundle(runtime, "machine.slice:test:gone", resources={"memory": {"limit": 64 << 20, "swappiness": 5}})
     assert "swappiness" in manager(*program, "run", "--detach", "--bundle", refused, "gone", code=1)
     assert manager.show("test-gone.scope", "LoadState") == {"LoadState": "not-found"}
     assert "slice:prefix:name" in manager(*program, "run", "--detach", "--bundle", bundle(runtime, "/a/b"), "gone", code=1)
