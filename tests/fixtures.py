@@ -13,14 +13,12 @@ import tempfile
 from collections.abc import Generator, Iterator
 
 import pytest
-from harness import Mydocker, cgroup_directories, network_links, until
+from harness import SCRATCH, Mydocker, cgroup_directories, network_links, until_as_before
 
 from mydocker import Engine
 from mydocker.network import firewall
 
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-#: Where state roots are made: overlayfs takes no upper directory on some file systems, tmpfs of old kernels among them.
-_SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -45,7 +43,7 @@ def busybox_tar(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def root_with_images(busybox_tar: str) -> Iterator[str]:
     """A state root that holds the image `busybox`, to be copied: an import for each test would take longer than the test."""
-    path = tempfile.mkdtemp(prefix="mydocker-images-", dir=_SCRATCH)
+    path = tempfile.mkdtemp(prefix="mydocker-images-", dir=SCRATCH)
     Mydocker(f"{path}/root")("import", busybox_tar, "busybox")
     yield f"{path}/root"
     shutil.rmtree(path)
@@ -60,7 +58,7 @@ def has_nft() -> bool:
 @pytest.fixture
 def engine_root(root_with_images: str) -> Iterator[str]:
     """A state root of the test's own, with the image `busybox`."""
-    path = tempfile.mkdtemp(prefix="mydocker-root-", dir=_SCRATCH)
+    path = tempfile.mkdtemp(prefix="mydocker-root-", dir=SCRATCH)
     subprocess.run(["cp", "-a", f"{root_with_images}/.", path], check=True)
     if os.geteuid() == 0 and not has_nft():
         # A machine without nft is told about once a root; the tests are about what is said besides.
@@ -87,8 +85,9 @@ def mydocker(engine_root: str) -> Iterator[Mydocker]:
     yield command
     command.destroy()
     assert command.leftovers() == []
-    until(lambda: not cgroup_directories() - cgroups, what="for cgroups to be as before")
-    assert network_links() == links or os.environ.get("MYDOCKER_TEST_SHARED")
+    until_as_before(cgroup_directories, cgroups)
+    if not os.environ.get("MYDOCKER_TEST_SHARED"):
+        until_as_before(network_links, links)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import fcntl
+import glob
 import json
 import os
 import select
@@ -27,6 +28,8 @@ from mydocker.network.store import NetworkStore
 
 #: A guest without virtualization support is several times slower.
 PATIENCE = 4 if os.environ.get("MYDOCKER_TEST_GUEST") else 1
+#: Where state roots are made: overlayfs takes no upper directory on some file systems, tmpfs of old kernels among them.
+SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
 ERROR_PREFIX = "mydocker: "
 #: A template of `images` that says nothing of ages: two lists of the same images are equal.
 IMAGES = "{{.ID}} {{.Reference}} {{.Size}}"
@@ -38,6 +41,17 @@ def until(condition: Callable[[], object], timeout_s: float = 15, *, what: str =
     while not condition():
         assert time.monotonic() < deadline, f"did not come true in {timeout_s} s {what}"
         time.sleep(0.01)
+
+
+def until_as_before(look: Callable[[], set[str]], before: set[str], timeout_s: float = 15) -> None:
+    """Wait until nothing is there that was not before and has been there ever since: what others make meanwhile is theirs."""
+    left = look() - before
+
+    def have_gone() -> bool:
+        left.intersection_update(look() if left else ())
+        return not left
+
+    until(have_gone, timeout_s, what=f"for {sorted(left)} to go")
 
 
 def process_environ(pid: int) -> str:
@@ -346,13 +360,14 @@ class Terminal:
 def cgroup_directories() -> set[str]:
     """Return the engine's cgroups of containers, in every hierarchy.
 
-    With MYDOCKER_TEST_SHARED=1 (others use this machine, too) only containers' without a process, which are leaks if they stay.
+    With MYDOCKER_TEST_SHARED=1 (others use this machine, too) only those without a process of which no state root of
+    the tests knows: a test elsewhere whose monitor was killed has its cgroup until somebody looks.
     """
     found = hierarchy()
     places = {f"{point}/mydocker" for point in (*found.v1.values(), found.v2) if point}
     directories = {entry.path for place in places if os.path.isdir(place) for entry in os.scandir(place) if entry.is_dir()}
     if os.environ.get("MYDOCKER_TEST_SHARED"):
-        return {path for path in directories if os.path.basename(path).isdigit() and not _has_process(path)}
+        return {path for path in directories if os.path.basename(path).isdigit() and not _has_process(path) and not _is_known(path)}
     return directories
 
 
@@ -362,6 +377,11 @@ def _has_process(path: str) -> bool:
             return bool(stream.read())
     except OSError:
         return True  # it is being removed
+
+
+def _is_known(cgroup: str) -> bool:
+    container_id = os.path.basename(cgroup)
+    return any(glob.glob(f"{SCRATCH}/mydocker-root-*/{place}/{container_id}") for place in ("container", "creating", "trash"))
 
 
 def network_links() -> set[str]:

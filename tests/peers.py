@@ -14,10 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness import PATIENCE, until
+from harness import PATIENCE, SCRATCH, until
 from runtime_rig import PROGRAM
 
-_SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 IMAGE = "busybox:peer"
 #: What podman needs on a machine without systemd; limits that any process may set.
@@ -83,7 +82,7 @@ class Peer:
 @contextmanager
 def scratch(prefix: str) -> Iterator[str]:
     """A directory on a real file system, gone afterwards with what an engine left mounted below it."""
-    path = tempfile.mkdtemp(prefix=prefix, dir=_SCRATCH)
+    path = tempfile.mkdtemp(prefix=prefix, dir=SCRATCH)
     try:
         yield path
     finally:

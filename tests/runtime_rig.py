@@ -13,12 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import PATIENCE, until
+from harness import PATIENCE, SCRATCH, until
 
 from mydocker.linux import syscalls
 
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "mydocker-runtime")
-_SCRATCH = os.environ.get("MYDOCKER_TEST_DIR", "/var/tmp")
 #: What a caller gives: not the test's environment, no HOME, a PATH in which no Python is.
 _ENVIRON = {"PATH": "/nonexistent"}
 
@@ -121,7 +120,7 @@ def runtime(busybox_tar: str) -> Iterator[Runtime]:
     """The program with a root file system of busybox; nothing may be left of its containers."""
     if os.geteuid() != 0:
         pytest.skip("needs root: this is not root")
-    directory = tempfile.mkdtemp(prefix="mydocker-runtime-", dir=_SCRATCH)
+    directory = tempfile.mkdtemp(prefix="mydocker-runtime-", dir=SCRATCH)
     os.mkdir(f"{directory}/rootfs")
     subprocess.run(["tar", "-C", f"{directory}/rootfs", "-xf", busybox_tar], check=True)
     syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
