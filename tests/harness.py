@@ -23,7 +23,7 @@ import mydocker
 from mydocker.base.paths import Layout
 from mydocker.linux.cgroup.hierarchy import hierarchy
 from mydocker.linux.netlink import Route
-from mydocker.network import bridge, firewall
+from mydocker.network import bridge, claiming, firewall
 from mydocker.network.store import NetworkStore
 
 #: A guest without virtualization support is several times slower.
@@ -256,6 +256,7 @@ def remove_networks(root: str) -> None:
     if not os.path.isdir(layout.networks):
         return
     store = NetworkStore(layout)
+    claiming.sweep(store)
     with Route() as route:
         for network in store.all():
             bridge.remove_bridges(route, network)

@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from typing import Any
 
 import pytest
-from harness import Mydocker
+from harness import Mydocker, network_links
 
 from mydocker import Conflict, Engine, NotFound
+from mydocker.linux.netlink import format_address
+from mydocker.network import ipam
 from mydocker.network.model import Network
 
 pytestmark = [pytest.mark.needs("root", "overlay", "bridges")]
@@ -53,6 +56,20 @@ def test_a_network_lives_from_create_to_rm(mydocker: Mydocker, busybox: str) -> 
     assert not os.path.exists(f"/sys/class/net/mb{made[:8]}")
     assert "no network net" in mydocker("network", "rm", "net", code=125).one_error_line()
     assert mydocker("network", "rm", "-f", "net").out == ""
+
+
+@pytest.mark.needs("ip")
+def test_a_network_has_its_bridge_with_gateways_and_subnet_before_any_container(mydocker: Mydocker, engine: Engine) -> None:
+    for name, options in {"plain": [], "closed": ["--internal", "--ipv6"]}.items():
+        mydocker("network", "create", *options, name)
+        network = engine.networks.get(name)
+        shown = subprocess.run(["ip", "addr", "show", ipam.subnet_name(network.ipv4)], capture_output=True, text=True, check=True).stdout
+        assert f"{network.bridge}:" in shown
+        for subnet in network.subnets:
+            assert f"{format_address(subnet.gateway)}/{subnet.prefix} " in shown
+        assert len(network.subnets) == (2 if options else 1)
+        mydocker("network", "rm", name)
+        assert network.id[:8] not in "".join(network_links())
 
 
 def test_subnets_that_overlap_are_refused_and_free_ones_chosen(mydocker: Mydocker, engine: Engine) -> None:

@@ -3,15 +3,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from harness import Mydocker
+from harness import Mydocker, until
 from network_rig import Machine, Server, address_of, make_network, start
 
 from mydocker.base.paths import Layout
 from mydocker.network import firewall
+from mydocker.network.bridge import cable_name
 from mydocker.network.store import NetworkStore
 
 pytestmark = pytest.mark.needs("root", "netns", "nft", "ip", "nsenter", "bridges")
@@ -122,10 +125,101 @@ def test_two_state_roots_that_chose_the_same_subnet_do_not_get_it_both(
     start(second, "other")
     first, other = (store.load("bridge") for store in networks)
     assert first.ipv4.text != other.ipv4.text
-    # What somebody has chosen is not moved, but refused.
-    with networks[1].lock():
-        networks[1].add(first.replace(id="0123456789ab", name="same"))
-    line = second("run", "--network", "same", "busybox", "true", code=125).one_error_line()
-    assert f"subnet {first.ipv4.text} of network same is that of another network on this machine" in line
-    assert "mb01234567" not in machine.run("ip", "-o", "link")
     second.destroy()
+
+
+@pytest.mark.slow
+@pytest.mark.time_limit(120)
+def test_two_state_roots_that_make_twenty_networks_each_at_once_get_forty_subnets(
+    mydocker: Mydocker, second: Mydocker, machine: Machine
+) -> None:
+    both = [(root, f"n{number}") for number in range(20) for root in (mydocker, second)]
+
+    def make(one: tuple[Mydocker, str]) -> str:
+        root, name = one
+        return root("network", "create", name, timeout_s=60).err + root(
+            "run", "-d", "--name", name, "--network", name, "busybox", "sleep", "1000", timeout_s=60).err
+
+    with ThreadPoolExecutor(len(both)) as pool:
+        assert set(pool.map(make, both)) == {""}
+    networks = [NetworkStore(Layout(root.root)).load(name) for root, name in both]
+    assert len({network.ipv4.text for network in networks}) == len(both)
+    for (root, name), network in zip(both, networks, strict=True):
+        assert network.ipv4.contains(socket.inet_aton(address_of(root, name)))
+    assert machine.run("ip", "-o", "link", "show", "type", "bridge").count("\n") == len(both)
+    second.destroy()
+
+
+@pytest.mark.parametrize("options", [[], ["--subnet", "10.213.1.0/24"]], ids=["chosen", "given"])
+def test_a_subnet_that_another_state_root_takes_in_the_last_moment(
+    mydocker: Mydocker, second: Mydocker, machine: Machine, options: list[str]
+) -> None:
+    with mydocker.popen("network", "create", *options, "late", env={"MYDOCKER_TRACE": "wrote unfinished network=stop"}) as late:
+        try:
+            until(lambda: is_stopped(late.pid))
+            second("network", "create", *options, "early")
+            mydocker("ps")  # waits for nobody, and takes away nothing of whoever is alive
+            assert NetworkStore(Layout(mydocker.root)).names() == []
+        finally:
+            os.kill(late.pid, signal.SIGCONT)
+        _, error = late.communicate(timeout=30)
+    taken = NetworkStore(Layout(second.root)).load("early").ipv4
+    if options:
+        assert late.returncode == 125 and f"subnet {taken.text} of network late is that of another network on this machine" in error.decode()
+        assert b"choose another subnet" in error
+        assert os.listdir(f"{mydocker.root}/network") == []
+        assert machine.run("ip", "-o", "link", "show", "type", "bridge").count("\n") == 1
+        # Who comes later is told before anything is made.
+        line = mydocker("network", "create", *options, "late", code=125).one_error_line()
+        assert "overlaps 10.213.1." in line and "in use by this machine" in line
+    else:
+        assert late.returncode == 0
+        moved = NetworkStore(Layout(mydocker.root)).load("late").ipv4
+        assert moved.text != taken.text
+        assert moved.contains(socket.inet_aton(address_of_new(mydocker, "late")))
+    second.destroy()
+
+
+def is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", "rb") as stream:
+        return stream.read().rpartition(b")")[2].split()[0] == b"T"
+
+
+def address_of_new(mydocker: Mydocker, network: str) -> str:
+    """Return the address of a new container on a network."""
+    start(mydocker, "new", "--network", network)
+    return address_of(mydocker, "new")
+
+
+def test_a_network_that_a_reboot_took_the_bridge_of_comes_back_unless_its_subnet_is_taken(
+    mydocker: Mydocker, second: Mydocker, machine: Machine
+) -> None:
+    mydocker("network", "create", "net")
+    network = NetworkStore(Layout(mydocker.root)).load("net")
+
+    def reboot() -> None:
+        machine.run("ip", "link", "del", network.bridge)
+        machine.run("ip", "link", "del", cable_name(network, 1))
+
+    reboot()
+    assert network.ipv4.contains(socket.inet_aton(address_of_new(mydocker, "net")))
+    mydocker("rm", "-f", "new")
+    reboot()
+    second("network", "create", "--subnet", network.ipv4.text, "faster")
+    line = mydocker("run", "--network", "net", "busybox", "true", code=125).one_error_line()
+    assert f"subnet {network.ipv4.text} of network net is that of another network on this machine" in line
+    assert network.bridge not in machine.run("ip", "-o", "link")
+    mydocker("network", "rm", "net")
+    mydocker("network", "create", "net")
+    start(mydocker, "c", "--network", "net")
+    second.destroy()
+
+
+def test_a_deleted_state_roots_network_that_never_had_a_container_goes_too(
+    mydocker: Mydocker, second: Mydocker, machine: Machine
+) -> None:
+    second("network", "create", "net")
+    shutil.rmtree(second.root)
+    assert "mb" in machine.run("ip", "-o", "link")
+    mydocker("network", "prune", "-f")
+    assert "mb" not in machine.run("ip", "-o", "link")

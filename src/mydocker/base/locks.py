@@ -9,7 +9,8 @@ Order, outermost first; a process that holds a later one never waits for an earl
     2. image index image/, exclusive: the read-change-rename of index.json
     3. layer       layer/<chain id>, shared by users while they write the record that names it,
                    exclusive (never waiting) by whoever removes it
-    4. networks    network/, exclusive: choosing a subnet, writing firewall rules and published ports (network/firewall.py)
+    4. networks    network/, exclusive: choosing and claiming a subnet (network/claiming.py), writing firewall
+                   rules and published ports (network/firewall.py)
     5. volume      volume/<name>, exclusive: making, filling and removing one volume (storage/volumes.py)
 
 Nobody waits for a container's end, which its monitor tells, while holding a lock; who starts one holds its lock until the

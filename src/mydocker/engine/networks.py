@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import time
 
-from mydocker.base import ids, log
+from mydocker.base import ids, log, trace
 from mydocker.base.clock import now_ns
 from mydocker.base.errors import Conflict, Corrupt, MydockerError, NotFound
 from mydocker.base.record import Record
 from mydocker.linux.netlink import Route, device_index
-from mydocker.network import bridge, firewall, orphans
+from mydocker.network import bridge, claiming, firewall, orphans
 from mydocker.network.ipam import choose_subnet, choose_subnet6
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
 from mydocker.network.store import NetworkStore, used_subnets
@@ -56,10 +56,10 @@ class Networks:
         self._networks = NetworkStore(store.layout)
 
     def create(self, name: str, **options: Unpack[NetworkOptions]) -> Network:
-        """Make a network; its bridge comes with the first container.
+        """Make a network, and its bridge, which claims the subnet on the whole machine.
 
         Raises InvalidRequest, Conflict (the name is in use; a subnet overlaps), NotFound (the parent device), Unavailable
-        (no subnet is free).
+        (no subnet is free), Unsupported (the kernel makes no bridges), RuntimeFailed (it refuses to).
         """
         request = judge_network(name, options)
         if request.parent and not device_index(request.parent):
@@ -68,17 +68,22 @@ class Networks:
             if request.name in self._networks.names():
                 raise Conflict(f"network {name} exists already", hint="choose another name")
             orphans.sweep(route)
-            subnets = self._place(request, route, network_id := ids.new_hex(12))
+            self._refuse_overlaps(request, route)
+            used = None if any(subnet.bits == 32 for subnet in request.subnets) else used_subnets(self._networks, route)
+            network_id = ids.new_hex(12)
             network = Network(
-                id=network_id, name=request.name, driver=request.driver, subnets=subnets, internal=request.internal,
-                parent=request.parent, mode=request.mode, mtu=request.mtu, labels=request.labels, options=request.options,
-                created_ns=now_ns())
-            self._networks.add(network)
-        log.debug("made network", network=name, subnets=[subnet.text for subnet in subnets])
+                id=network_id, name=request.name, driver=request.driver, subnets=_complete(request, used, network_id),
+                internal=request.internal, parent=request.parent, mode=request.mode, mtu=request.mtu, labels=request.labels,
+                options=request.options, created_ns=now_ns())
+            if network.driver == BRIDGE:
+                network = claiming.make(self._networks, route, network, used)
+            else:
+                self._networks.add(network)
+        log.debug("made network", network=name, subnets=[subnet.text for subnet in network.subnets])
         return network
 
-    def _place(self, request: NetworkRequest, route: Route, network_id: str) -> tuple[Subnet, ...]:
-        """Return the subnets: those asked for, which must be free, and those that are missing."""
+    def _refuse_overlaps(self, request: NetworkRequest, route: Route) -> None:
+        """Raise Conflict when a subnet that is asked for is not free."""
         others = [(subnet, network) for network in self._networks.all() for subnet in network.subnets]
         for wanted in request.subnets:
             for subnet, network in others:
@@ -89,12 +94,6 @@ class Networks:
             # The subnet of a macvlan or ipvlan is that of the machine's own network.
             if request.driver == BRIDGE:
                 _refuse_overlap(request.name, wanted, route)
-        subnets = request.subnets
-        if not any(subnet.bits == 32 for subnet in subnets):
-            subnets = (choose_subnet(used_subnets(self._networks, route)), *subnets)
-        if request.wants_ipv6 and not any(subnet.bits == 128 for subnet in subnets):
-            subnets = (*subnets, choose_subnet6(network_id))
-        return subnets
 
     def list(self) -> Sequence[Network]:
         """Return all networks by name, the default one also before its first container."""
@@ -147,6 +146,7 @@ class Networks:
         self._networks.remove(network.name)
         if network.driver != BRIDGE:
             return
+        trace.point("removed network's name")  # from here on its bridge is an orphan
         if bridge.ports_of(route, network):
             # Somebody looked the network up before the entry went, and joined after our look.
             with self._networks.lock():
@@ -236,6 +236,14 @@ def _refuse_overlap(name: str, wanted: Subnet, route: Route) -> None:
             raise Conflict(
                 f"create network {name}: subnet {wanted.text} overlaps {format_address(packed)}/{prefix}, in use by this machine",
                 hint="choose another subnet, or let the engine choose")
+
+
+def _complete(request: NetworkRequest, used: list[tuple[bytes, int]] | None, network_id: str) -> tuple[Subnet, ...]:
+    """Return the subnets that are asked for with those that are missing: of IPv4 one beside `used`, None if there is one."""
+    subnets = request.subnets if used is None else (choose_subnet(used), *request.subnets)
+    if request.wants_ipv6 and not any(subnet.bits == 128 for subnet in subnets):
+        subnets = (*subnets, choose_subnet6(network_id))
+    return subnets
 
 
 def _enumerate(names: Iterable[str]) -> str:

@@ -41,11 +41,12 @@ def _has_resolver(path: str) -> bool:
 
 
 def tidy_networks(layout: Layout) -> None:
-    """Remove unfinished files of networks, and see that the resolvers run."""
+    """Remove unfinished networks, and see that the resolvers run."""
     if any(entry.endswith(".tmp") for entry in os.listdir(layout.networks)):
-        from mydocker.network.store import NetworkStore  # cold
+        from mydocker.network import claiming  # cold
+        from mydocker.network.store import NetworkStore
 
-        NetworkStore(layout).sweep()
+        claiming.sweep(NetworkStore(layout))
     restore_resolvers(layout)
 
 

@@ -1,4 +1,4 @@
-"""Bridges, and containers on them: made when somebody needs them, by netlink, in as few messages as there are waits.
+"""Bridges, and containers on them: made with their network, or when missed, by netlink, in as few messages as there are waits.
 
 A bridge has 1023 ports at most. So each has a spare one from the beginning, with a cable that leads nowhere: when the
 ports are used up a second bridge is made and takes the other end of that cable, and so on. To whoever is on them

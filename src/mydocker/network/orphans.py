@@ -24,9 +24,9 @@ _MOST_BYTES = 255  # IFALIASZ
 
 def mark(route: Route, network: Network, path: str) -> None:
     """Write on a network's first bridge where its file is; a path too long for that is left out. Raises RuntimeFailed."""
-    if len(alias := os.fsencode(f"{_MARK}{path}")) > _MOST_BYTES:
-        return
-    _request(route, netlink.change_alias(device_index(network.bridge), alias))
+    index = device_index(network.bridge)  # 0: somebody has just removed it, as he may
+    if index and len(alias := os.fsencode(f"{_MARK}{path}")) <= _MOST_BYTES:
+        _request(route, netlink.change_alias(index, alias))
 
 
 def sweep(route: Route) -> None:
@@ -35,11 +35,11 @@ def sweep(route: Route) -> None:
     for link in links:
         if link.kind == "bridge" and link.name.startswith("mb") and link.alias.startswith(_MARK):
             path = link.alias[len(_MARK) :]
-            if not _is_of(link.name, path):
+            if not is_of(link.name, path):
                 _remove(route, links, link, path)
 
 
-def _is_of(bridge: str, path: str) -> bool:
+def is_of(bridge: str, path: str) -> bool:
     """Tell whether a bridge is that of the network in a file; one that cannot be read may be."""
     try:
         return Network.from_document(files.load_json(path)).bridge == bridge

@@ -2,27 +2,26 @@
 
 Making a name is a link(2) of a finished file, so that two commands that make the same network at the same time end with
 one of them (the default network comes to be by itself, with the first container that wants it). What a subnet is chosen
-by is looked at under the lock of the directory, which nobody takes who only uses networks.
+by is looked at under the lock of the directory, which nobody takes who only uses networks; see claiming.py.
 """
 from __future__ import annotations
 
 import os
 
-from mydocker.base import files, ids, log
-from mydocker.base.clock import now_ns
+from mydocker.base import files, ids
 from mydocker.base.errors import Conflict, NotFound
 from mydocker.base.locks import DirectoryLock, lock_directory
-from mydocker.linux.netlink import Route, device_index
+from mydocker.linux.netlink import device_index
 
-from .ipam import choose_subnet, is_used
 from .model import DEFAULT_NETWORK, Network
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from mydocker.base.paths import Layout
+    from mydocker.linux.netlink import Route
 
-
-_TEMPORARY = ".tmp"
+#: How the files end that have no name yet.
+TEMPORARY = ".tmp"
 
 
 class NetworkStore:
@@ -70,21 +69,24 @@ class NetworkStore:
 
     def add(self, network: Network) -> None:
         """Enter a new network. Raises Conflict when its name is in use. The caller holds the lock."""
-        temporary = f"{self.layout.networks}/.{network.name}.{ids.new_unique()}{_TEMPORARY}"
+        temporary = self.write_unfinished(network)
+        try:
+            self.give_name(temporary, network)
+        finally:
+            os.unlink(temporary)
+
+    def write_unfinished(self, network: Network) -> str:
+        """Write the file of a network that has no name yet, and return where. Whoever is killed leaves it to claiming.py."""
+        temporary = f"{self.layout.networks}/.{network.name}.{ids.new_unique()}{TEMPORARY}"
         files.save_json(temporary, network.to_document())
+        return temporary
+
+    def give_name(self, temporary: str, network: Network) -> None:
+        """Have a finished file be a network. Raises Conflict when the name is in use."""
         try:
             os.link(temporary, self.layout.network(network.name))
         except FileExistsError:
             raise Conflict(f"network {network.name} exists already", hint="choose another name") from None
-        finally:
-            os.unlink(temporary)
-
-    def sweep(self) -> None:
-        """Remove the unfinished files of whoever was killed in `add`."""
-        with self.lock():
-            for entry in os.listdir(self.layout.networks):
-                if entry.endswith(_TEMPORARY):
-                    os.unlink(f"{self.layout.networks}/{entry}")
 
     def remove(self, name: str) -> None:
         """Remove a network's entry; one that is not there is fine."""
@@ -104,49 +106,9 @@ class NetworkStore:
                 return network
         except NotFound:
             pass
-        return self._place_default(wants_bridge=wants_bridge)
+        from .claiming import place_default  # cold: once a boot
 
-    def _place_default(self, *, wants_bridge: bool) -> Network:
-        """Make the default network, or move it while its bridge is not there: the machine may use its subnet by now.
-
-        A route that is narrower than the subnet would take addresses away from containers, a wider one would lose some to them.
-        """
-        from . import orphans  # cold: once a boot
-
-        with self.lock(), Route() as route:
-            network = self._load_default()
-            if network is not None and device_index(network.bridge):
-                return network  # somebody was faster
-            orphans.sweep(route)
-            used = used_subnets(self, route, besides=DEFAULT_NETWORK)
-            while True:
-                if network is None:
-                    network = Network(
-                        id=ids.new_hex(12), name=DEFAULT_NETWORK, subnets=(choose_subnet(used),), created_ns=now_ns())
-                    self.add(network)
-                elif is_used(network.ipv4, used):
-                    network = network.replace(subnets=(choose_subnet(used),))
-                    files.save_json(self.layout.network(DEFAULT_NETWORK), network.to_document())
-                    log.debug("moved the default network", subnet=network.ipv4.text)
-                if not wants_bridge or self._has_claimed(route, network):
-                    return network
-                used.append((network.ipv4.packed, network.ipv4.prefix))
-
-    def _has_claimed(self, route: Route, network: Network) -> bool:
-        """Make the bridge, which claims the subnet; False when another state root has just claimed it."""
-        from .bridge import ensure_bridge  # cold
-
-        try:
-            ensure_bridge(route, network)
-            return True
-        except Conflict:
-            return False
-
-    def _load_default(self) -> Network | None:
-        try:
-            return self.load(DEFAULT_NETWORK)
-        except NotFound:
-            return None
+        return place_default(self, wants_bridge=wants_bridge)
 
     def lock(self) -> DirectoryLock:
         """Take the lock of whoever chooses a subnet: two new networks must not choose the same. The caller closes it."""
