@@ -1,6 +1,7 @@
 """Registries for tests: Debian's real docker-registry on a loopback port, and a small server that answers what the test says."""
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import http.client
@@ -8,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -126,13 +128,13 @@ def new_image(
 
 
 class Authority:
-    """A certificate authority of the test's own, and a certificate of it for 127.0.0.1 and localhost."""
+    """A certificate authority of the test's own, and a certificate of it for 127.0.0.1, localhost and registry.test."""
 
     def __init__(self, directory: str) -> None:
         self.authority, self.certificate, self.key = f"{directory}/ca.pem", f"{directory}/server.pem", f"{directory}/server.key"
         extensions = f"{directory}/extensions"
         with open(extensions, "w") as file:
-            file.write("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
+            file.write("subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:registry.test\n")
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
         self._openssl("req", "-x509", *curve, "-keyout", f"{directory}/ca.key", "-out", self.authority, "-subj", "/CN=test authority")
         self._openssl("req", *curve, "-keyout", self.key, "-out", f"{directory}/server.csr", "-subj", "/CN=test registry")
@@ -178,7 +180,9 @@ class Answering:
     `Content-Length` is the body's unless the answer has one; a longer one breaks the connection off early.
     """
 
-    def __init__(self, answer: Callable[[Asked], Answer], *, tls: Authority | None = None) -> None:
+    def __init__(
+        self, answer: Callable[[Asked], Answer], *, tls: Authority | None = None, address: str = "127.0.0.1", port: int = 0
+    ) -> None:
         asked = self.asked = []  # type: list[Asked]
 
         class Handler(BaseHTTPRequestHandler):
@@ -211,12 +215,12 @@ class Answering:
             def handle_error(self, *_: Any) -> None:
                 pass  # a client that goes away is what many tests are about
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server((address, port), Handler)
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(tls.certificate, tls.key)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self.host = f"{address}:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         self._thread.start()
 
@@ -230,6 +234,60 @@ class Answering:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class Tunnels:
+    """A proxy on a loopback port that wants a password and leads every CONNECT to one server; notes where it was asked to."""
+
+    def __init__(self, target: str, password: str) -> None:
+        asked = self.asked = []  # type: list[str]
+        wanted = f"Basic {base64.b64encode(password.encode()).decode()}"
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_CONNECT(self) -> None:
+                asked.append(self.path)
+                self.close_connection = True
+                if self.headers.get("Proxy-Authorization") != wanted:
+                    self.send_error(407)
+                    return
+                host, _, port = target.partition(":")
+                with socket.create_connection((host, int(port))) as other:
+                    self.send_response(200)
+                    self.end_headers()
+                    back = threading.Thread(target=self._pass_on, args=(other, self.connection))
+                    back.start()
+                    self._pass_on(self.connection, other)
+                    back.join()
+
+            @staticmethod
+            def _pass_on(source: socket.socket, to: socket.socket) -> None:
+                try:
+                    while data := source.recv(1 << 16):
+                        to.sendall(data)
+                    to.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass  # one side has gone
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.host = f"127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Tunnels:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
 def serve_image(manifest: dict[str, Any], blobs: list[bytes], change: Callable[[Asked], Answer | None] = lambda _: None) -> Callable[[Asked], Answer]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import zstandard
 from harness import Mydocker
 from image_rig import digest, image_config, member, tar
-from registry_rig import PROGRAM, Answer, Answering, Asked, Registry, descriptor, new_image, packed
+from registry_rig import PROGRAM, Answer, Answering, Asked, Authority, Registry, Tunnels, descriptor, new_image, packed
 
 from mydocker.oci import media_types
 
@@ -73,6 +74,19 @@ def test_digest_says_it_all(mydocker: Mydocker, registry: Registry, busybox_tar_
     assert "up to date" in mydocker("pull", name).out and len(registry.requests()) == before  # it cannot mean anything else
     wrong = f"{registry.host}/by/digest@sha256:{'0' * 64}"
     assert "has no such thing" in mydocker("pull", wrong, code=125).one_error_line()
+
+
+def test_name_with_a_digest_is_no_tag_for_inspect_and_save(
+    mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes, tmp_path: Any
+) -> None:
+    name = f"{registry.host}/no/tag@{registry.put_image('no/tag', '1', busybox_tar_bytes)}"
+    mydocker("pull", "-q", name)
+    shown = json.loads(mydocker("image", "inspect", name).out)[0]
+    assert (shown["RepoTags"], shown["RepoDigests"]) == ([], [name])
+    mydocker("save", "-o", str(tmp_path / "saved.tar"), name)
+    with tarfile.open(tmp_path / "saved.tar") as archive:
+        file = archive.extractfile("manifest.json")
+        assert file is not None and json.load(file)[0]["RepoTags"] is None  # docker load refuses others: "invalid tag"
 
 
 def test_name_with_a_digest_has_a_row_only_where_the_repository_has_no_tag(
@@ -185,3 +199,35 @@ def test_tar_is_imported_from_a_web_server(mydocker: Mydocker, busybox_tar_bytes
         for path, told in (("cut", "broke off"), ("away", "no web address"), ("none", "404")):
             assert told in mydocker("import", f"http://{server.host}/{path}", "bad", code=125).one_error_line()
     assert "no image bad" in mydocker("run", "--pull=never", "bad", code=125).err
+
+
+def test_registry_with_tls_is_reached_by_a_proxy_that_wants_a_password(
+    mydocker: Mydocker, busybox_tar_bytes: bytes, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(str(tmp_path))
+    registry = Registry(str(tmp_path / "registry"), tls=authority)
+    try:
+        registry.put_image("far", "1", busybox_tar_bytes)
+        host = f"registry.test:{registry.host.partition(':')[2]}"  # only the proxy knows the way
+        with Tunnels(registry.host, "me:p@ss") as proxy, authority.trusted_for(host):
+            monkeypatch.setenv("HTTPS_PROXY", f"http://{proxy.host}")
+            told = mydocker("pull", f"{host}/far:1", code=125).one_error_line()
+            assert f"by the proxy {proxy.host}: it answers 407" in told and "HTTPS_PROXY=http://USER:PASSWORD@" in told
+            monkeypatch.setenv("HTTPS_PROXY", f"http://me:p%40ss@{proxy.host}")
+            mydocker("pull", f"{host}/far:1")
+            assert set(proxy.asked) == {host}
+            assert mydocker("run", "--rm", f"{host}/far:1", "echo", "here").out == "here\n"
+            monkeypatch.setenv("NO_PROXY", "localhost,.test")
+            assert "cannot be resolved" in mydocker("pull", f"{host}/far:1", "--platform", "linux/arm64", code=125).one_error_line()
+    finally:
+        registry.close()
+
+
+def test_registry_without_tls_may_be_at_the_web_s_own_port(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
+    registry.put_image("plain", "1", busybox_tar_bytes)
+    def pass_on(asked: Asked) -> Answer:
+        status, headers, data = registry.ask(asked.method, asked.path, headers={"Accept": asked.headers.get("Accept", "")})
+        return status, {key: headers[key] for key in ("Content-Type", "Docker-Content-Digest") if key in headers}, data
+
+    with Answering(pass_on, port=80, address="127.0.83.1") as server:
+        mydocker("pull", f"{server.host.partition(':')[0]}/plain:1")  # port 443 is nobody's

@@ -97,6 +97,16 @@ def test_schema_1_is_refused_by_name(mydocker: Mydocker) -> None:
     assert "schema 1" in refused(mydocker, serve_image(old, []))[0]
 
 
+@pytest.mark.parametrize("name", ["image:1", f"image@{digest(b'what was signed')}"])
+def test_signed_schema_1_whose_digest_is_of_what_was_signed_is_refused_by_name(mydocker: Mydocker, name: str) -> None:
+    headers = {
+        "Content-Type": "application/vnd.docker.distribution.manifest.v1+prettyjws", "Docker-Content-Digest": digest(b"what was signed"),
+    }
+    old = {"schemaVersion": 1, "name": "a", "tag": "1", "fsLayers": [], "history": [], "signatures": [{"signature": "x"}]}
+    answers = serve_image(old, [], lambda asked: (200, headers, json.dumps(old).encode()) if "/manifests/" in asked.path else None)
+    assert "image manifest schema 1; save or push it again" in refused(mydocker, answers, name=name)[0]
+
+
 def test_bytes_with_another_digest_are_refused(mydocker: Mydocker) -> None:
     manifest, blobs = new_image(LAYER, compress=bytes)
     stored = blobs[1]
@@ -423,6 +433,10 @@ def test_mirror_is_asked_first_and_need_not_be_there(mydocker: Mydocker, tmp_pat
         mydocker("rmi", f"{origin.host}/image:1")
         pull("http://127.0.0.1:1")
         assert origin.asked
+    busy = (503, {"Retry-After": "30"}, b"")
+    with Answering(lambda _: busy) as mirror, Answering(serve_image(manifest, blobs)) as origin:
+        pull(f"http://{mirror.host}")  # at once: the test has no 30 seconds
+        assert mirror.asked and origin.asked
 
 
 def test_proxy_is_asked_for_other_machines(mydocker: Mydocker, tmp_path: Any) -> None:

@@ -41,7 +41,7 @@ def inspect_document(found: dict[str, Any], layout: Layout) -> dict[str, Any]:
     lower_dirs = [f"{layout.layer(chain_id)}/diff" for chain_id in reversed(found["layers"])]
     return {
         "Id": found["id"],
-        "RepoTags": found["references"],
+        "RepoTags": [name for name in found["references"] if "@" not in name],
         "RepoDigests": found.get("repo_digests", []),
         "Parent": "",
         "Comment": str(history[-1].get("comment") or "") if history else "",

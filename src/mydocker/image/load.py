@@ -147,7 +147,7 @@ def _choose_manifest(archive: Archive, descriptor: Descriptor, wanted: Platform 
     if descriptor["mediaType"] in media_types.MANIFEST_TYPES:
         return descriptor
     if descriptor["mediaType"] in media_types.SCHEMA_1_TYPES:
-        raise Unsupported("load: image manifest schema 1", hint=image_spec.SCHEMA_1_HINT)
+        raise Unsupported("load: image manifest schema 1", hint=media_types.SCHEMA_1_HINT)
     if descriptor["mediaType"] not in media_types.INDEX_TYPES:
         raise Unsupported(f"load: index.json names a {descriptor['mediaType'][:80]!r}")
     what = f"index {descriptor['digest']}"

@@ -205,8 +205,8 @@ def judged_kind(document: Document) -> str:
     content = jsontext.loads(document.data, source=what)
     if not isinstance(content, dict):
         raise Corrupt(f"{what}: not an object")
-    if content.get("schemaVersion") == 1 or document.media_type in media_types.SCHEMA_1_TYPES:
-        raise Unsupported(f"{what}: image manifest schema 1", hint="push it again with a Docker of this decade")
+    if content.get("schemaVersion") == 1:
+        raise Unsupported(f"{what}: image manifest schema 1", hint=media_types.SCHEMA_1_HINT)
     known = (*media_types.MANIFEST_TYPES, *media_types.INDEX_TYPES)
     inner = content.get("mediaType", "")
     if inner and document.media_type in known and inner != document.media_type:

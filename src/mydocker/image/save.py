@@ -94,7 +94,8 @@ class _Parts:
         for digest in (descriptor["digest"], *digests):
             self._open(digest)
         paths = [_name_of(digest) for digest in digests]
-        return {"Config": paths[0], "RepoTags": [parse(name).familiar for name in names] or None, "Layers": paths[1:]}
+        tags = [parse(name).familiar for name in names if "@" not in name]  # docker load takes no name with a digest
+        return {"Config": paths[0], "RepoTags": tags or None, "Layers": paths[1:]}
 
     def _open(self, digest: str) -> None:
         name = _name_of(digest)

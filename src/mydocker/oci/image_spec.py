@@ -9,7 +9,7 @@ from __future__ import annotations
 from mydocker.base.errors import Corrupt, Unsupported
 
 from .digest import parse_digest
-from .media_types import INDEX_TYPES
+from .media_types import INDEX_TYPES, SCHEMA_1_HINT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,6 @@ if TYPE_CHECKING:
 
 MAX_LAYERS = 500  # overlayfs takes no more lower directories (fs/overlayfs/params.c, OVL_MAX_STACK)
 MAX_DOCUMENT_BYTES = 8 << 20
-SCHEMA_1_HINT = "save or push it again with a Docker of this decade"
 
 
 def check_descriptor(value: object, *, what: str) -> Descriptor:

@@ -17,6 +17,8 @@ MANIFEST_TYPES = (MEDIA_MANIFEST, DOCKER_MANIFEST)
 SCHEMA_1_TYPES = (
     "application/vnd.docker.distribution.manifest.v1+json", "application/vnd.docker.distribution.manifest.v1+prettyjws",
 )
+#: The way out for who has an image of schema 1.
+SCHEMA_1_HINT = "save or push it again with a Docker of this decade"
 
 REF_NAME = "org.opencontainers.image.ref.name"
 #: containerd's and Docker's full name of an image in a saved archive; REF_NAME is then only the tag.

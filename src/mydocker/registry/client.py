@@ -10,15 +10,15 @@ import time
 from urllib.parse import urljoin, urlsplit
 
 from mydocker.base import log
-from mydocker.base.errors import Corrupt, Denied, MydockerError, NotFound, Unavailable
+from mydocker.base.errors import Corrupt, Denied, MydockerError, NotFound, Unavailable, Unsupported
 from mydocker.base.record import Record
 from mydocker.oci.digest import digest_of, parse_digest
-from mydocker.oci.media_types import DOCKER_INDEX, DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_MANIFEST, SCHEMA_1_TYPES
+from mydocker.oci.media_types import DOCKER_INDEX, DOCKER_MANIFEST, MEDIA_INDEX, MEDIA_MANIFEST, SCHEMA_1_HINT, SCHEMA_1_TYPES
 
 from . import credentials
 from .auth import Authorizer
 from .settings import HUB, HUB_HOST
-from .transport import Transport, Unreachable, is_web_address, joined, origin, shown
+from .transport import NO_TLS, REFUSED, SILENT, Transport, Unreachable, is_web_address, joined, origin, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,12 +87,13 @@ class Server:
                 self.transport.send("GET", url, follow=False).finish()
                 return url
             except Unreachable as error:
-                # Without TLS only who has none: one whose certificate is bad must not become one without.
-                if not error.is_no_tls:
+                # Without TLS only who has none, on this port or at all: one whose certificate is bad must not become one without.
+                if error.why not in (NO_TLS, REFUSED):
+                    error.is_final = error.is_final or error.why == SILENT  # who has waited so long need not wait again
                     raise
                 failure = error
         assert failure is not None
-        if self.endpoint.schemes == ("https",):
+        if failure.why == NO_TLS and self.endpoint.schemes == ("https",):
             failure.hint = f"it speaks no TLS: --insecure-registry {self.endpoint.host} takes it all the same"
         raise failure
 
@@ -132,7 +133,8 @@ class Server:
         self, method: str, url: str, read: Callable[[Response], T], *, scope: str, what: str,
         headers: Mapping[str, str] | None = None, body: bytes | None = None, good: tuple[int, ...] = (200,),
     ) -> T:
-        """Send a request until it is answered and the answer is read: again after a failure that passes.
+        """Send a request until it is answered and the answer is read: again after a failure that passes, unless the next server
+        can be asked in its place.
 
         Returns what `read` makes of the answer. Raises NotFound, Denied, Busy, Unreachable, Unavailable, naming `what`.
         """
@@ -143,7 +145,7 @@ class Server:
             with response:
                 return read(response)
 
-        return persist(attempt)
+        return attempt() if self.endpoint.is_mirror else persist(attempt)
 
 
 class Repository:
@@ -171,7 +173,7 @@ class Repository:
     def fetch_manifest(self, wanted: str) -> Document:
         """Return the manifest or index that a tag or digest means, verified as far as its name says.
 
-        Raises NotFound, Corrupt, Denied, Unavailable.
+        Raises NotFound, Corrupt, Unsupported, Denied, Unavailable.
         """
         what = f"{self.shown}{'@' if ':' in wanted else ':'}{wanted}"
 
@@ -181,6 +183,8 @@ class Repository:
 
         data, media_type, told = self.server.ask(
             "GET", self.url("manifests", wanted), read, scope=self.pull_scope, what=what, headers={"Accept": _ACCEPT})
+        if media_type in SCHEMA_1_TYPES:  # its digest is of what its signatures sign, not of the bytes that came
+            raise Unsupported(f"{what}: image manifest schema 1", hint=SCHEMA_1_HINT)
         digest = digest_of(data)
         if ":" in wanted and digest != wanted:
             raise Corrupt(f"read {what}: its bytes have digest {digest}")

@@ -40,13 +40,17 @@ _MAX_REDIRECTS = 10
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
-class Unreachable(Unavailable):
-    """No answer came: `is_final` when trying again is of no use, `is_no_tls` when the other side speaks no TLS."""
+#: Why no answer came: nobody listens there, the other side speaks no TLS, or says nothing.
+REFUSED, NO_TLS, SILENT = "refused", "no TLS", "silent"
 
-    def __init__(self, message: str, *, hint: str = "", is_final: bool = False, is_no_tls: bool = False) -> None:
+
+class Unreachable(Unavailable):
+    """No answer came: `is_final` when trying again is of no use; `why` where it matters to the caller."""
+
+    def __init__(self, message: str, *, hint: str = "", is_final: bool = False, why: str = "") -> None:
         super().__init__(message, hint=hint)
         self.is_final = is_final
-        self.is_no_tls = is_no_tls
+        self.why = why
 
 
 class Response:
@@ -168,7 +172,7 @@ class Transport:
             raise Unsupported(f"proxy {parts.scheme}://{parts.hostname}: only http and https proxies can be used")
         secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
         headers = urllib3.make_headers(proxy_basic_auth=secret) if secret else None
-        place = f"{parts.scheme}://{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 3128)}"
+        place = f"{parts.scheme}://{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
         return urllib3.ProxyManager(
             place, proxy_headers=headers, num_pools=2, maxsize=16, timeout=timeout, ssl_context=context)
 
@@ -232,12 +236,23 @@ def is_web_address(url: str) -> bool:
 def shown(url: str) -> str:
     """Return a URL without its query, which may be a signature that opens it, and without control characters."""
     parts = urlsplit(url)
-    return "".join(c if c.isprintable() else "?" for c in f"{parts.scheme}://{parts.hostname}{_port(url)}{parts.path}")[:200]
+    return printable(f"{parts.scheme}://{parts.hostname}{_port(url)}{parts.path}")[:200]
+
+
+def printable(text: str) -> str:
+    """Return a text of the other side's without what would steer a terminal."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _port(url: str) -> str:
     port = urlsplit(url).port
     return f":{port}" if port else ""
+
+
+def _proxy_of(url: str) -> str:
+    """Return the proxy by which a URL is reached, without its password."""
+    parts = urlsplit(settings.proxy_for(urlsplit(url).scheme, urlsplit(url).netloc))
+    return parts.netloc.rpartition("@")[2]
 
 
 def _unreachable(error: BaseException, url: str) -> Unreachable:
@@ -246,7 +261,7 @@ def _unreachable(error: BaseException, url: str) -> Unreachable:
     cause = error
     while isinstance(cause, ProxyError) and cause.original_error is not None:
         cause = cause.original_error
-    via = " by its proxy" if isinstance(error, ProxyError) else ""
+    via = f" by the proxy {_proxy_of(url)}" if isinstance(error, ProxyError) else ""
     if isinstance(cause, SSLError):
         return _tls_failure(cause, host, via)
     if isinstance(cause, NameResolutionError):
@@ -255,11 +270,15 @@ def _unreachable(error: BaseException, url: str) -> Unreachable:
     if isinstance(cause, NewConnectionError):
         reason = cause.__cause__ or cause.__context__
         number = getattr(reason, "strerror", None) or "no connection"
-        return Unreachable(f"reach {host}{via}: {number.lower()}", is_final=True)
+        return Unreachable(f"reach {host}{via}: {number.lower()}", is_final=True, why=REFUSED if isinstance(reason, ConnectionRefusedError) else "")
     if isinstance(cause, TimeoutError):
-        return Unreachable(f"reach {host}{via}: no answer in time")
+        return Unreachable(f"reach {host}{via}: no answer in time", why=SILENT)
     if isinstance(cause, ProtocolError):
         return Unreachable(f"reach {host}{via}: the connection broke off")
+    if via and type(cause) is OSError:  # http.client's word for a CONNECT that was not answered by 200
+        answer = str(cause).removeprefix("Tunnel connection failed: ")
+        hint = "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT" if answer.startswith("407") else ""
+        return Unreachable(f"reach {host}{via}: it answers {printable(answer)[:200]}", hint=hint, is_final=not answer.startswith("5"))
     return Unreachable(f"reach {host}{via}: {getattr(cause, 'strerror', None) or type(cause).__name__}")
 
 
@@ -272,4 +291,6 @@ def _tls_failure(error: SSLError, host: str, via: str) -> Unreachable:
         )
     reason = getattr(cause, "reason", None) or str(cause)
     is_no_tls = reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE")
-    return Unreachable(f"reach {host}{via}: TLS failed ({reason})", is_final=True, is_no_tls=is_no_tls)
+    wants_client = "CERTIFICATE" in reason or "UNKNOWN_CA" in reason  # an alert: ours had no certificate, or no good one
+    hint = f"it may want a client certificate: client.cert and client.key in /etc/docker/certs.d/{host}/" if wants_client else ""
+    return Unreachable(f"reach {host}{via}: TLS failed ({reason})", hint=hint, is_final=True, why=NO_TLS if is_no_tls else "")
