@@ -222,6 +222,14 @@ def test_context_of_a_repository_on_a_mere_web_server(mydocker: Mydocker, busybo
 
 
 @pytest.mark.needs("git")
+def test_repository_that_cannot_be_reached_is_told_with_its_cause(mydocker: Mydocker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    assert "127.0.0.1 port 1" in mydocker("build", "https://git.invalid/app.git", code=125).one_error_line()  # the proxy's
+    told = mydocker("build", "ssh://git@127.0.0.1:1/app.git", code=125).one_error_line()
+    assert "fatal: " in told and "and the repository exists" not in told
+
+
+@pytest.mark.needs("git")
 def test_add_takes_a_repository_without_its_history(mydocker: Mydocker, busybox: str, web: Repositories) -> None:
     app = f"{web.url}/app.git"
     build(mydocker, f"FROM {busybox}\nADD {app} /all/\nADD {app}#v1:sub /sub\nADD --keep-git-dir=true --chown=5:6 {app}#v1 /kept\n",

@@ -261,6 +261,14 @@ def test_context_of_a_git_repository(mydocker: Mydocker, busybox: str, context: 
     mydocker("build", f"file://{place}#nobranch", code=125)
 
 
+def packed_file(name: str) -> bytes:
+    """Return a compressed tar of one empty file."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo(name))
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def web() -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
@@ -270,10 +278,11 @@ def web() -> Iterator[str]:
                 self.send_header("Location", "file:///etc/shadow")
                 self.end_headers()
                 return
-            self.send_response(200 if self.path == "/d/file.txt" else 404)
-            self.send_header("Content-Length", "3")
+            body = {"/d/file.txt": b"web", "/d/a.tgz": packed_file("below/file")}.get(self.path, b"")
+            self.send_response(200 if body else 404)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(b"web")
+            self.wfile.write(body)
 
         def log_message(self, *_: object) -> None: ...
 
@@ -294,6 +303,12 @@ def test_add_of_a_url(mydocker: Mydocker, busybox: str, context: Write, web: str
     assert "digest mismatch" in wrong.err
     assert "404" in mydocker("build", "-q", context(f"FROM {busybox}\nADD {web}/no /x\n"), code=125).err
     mydocker("build", "-q", context(f"FROM {busybox}\nADD {web}/moved /x\n"), code=125)
+
+
+def test_archive_of_a_url_is_unpacked_when_told_to(mydocker: Mydocker, busybox: str, context: Write, web: str) -> None:
+    mydocker("build", "-t", "u", context(
+        f"FROM {busybox}\nADD {web}/d/a.tgz /as/\nADD --unpack=true {web}/d/a.tgz /in/\nADD --unpack {web}/d/file.txt /in/\n"))
+    assert out(mydocker, "u", "find /as /in -type f | sort") == "/as/a.tgz\n/in/below/file\n/in/file.txt\n"
 
 
 def test_copy_options(mydocker: Mydocker, busybox: str, context: Write) -> None:

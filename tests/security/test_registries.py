@@ -346,14 +346,16 @@ def test_busy_registry_is_asked_again_when_it_says_so(mydocker: Mydocker) -> Non
             if f"/{kind}/" in asked.path:
                 counts[kind] = count + 1
                 if count == 0:
-                    return 429, {"Retry-After": "1"}, b'{"errors":[{"code":"TOOMANYREQUESTS"}]}'
+                    wait = "2" if kind == "manifests" else "1"
+                    return 429, {"Retry-After": wait}, b'{"errors":[{"code":"TOOMANYREQUESTS"}]}'
                 if count == 1:
                     return 503, {}, b""
         return None
 
     with Answering(serve_image(manifest, blobs, change)) as server:
-        mydocker("pull", f"{server.host}/image:1")
+        told = mydocker("pull", f"{server.host}/image:1").err
     assert counts["manifests"] == 3
+    assert told.count("allows no more requests now") == told.count("trying again in 2 s") == 1  # who waits is told for what
 
 
 def test_registry_that_wants_hours_is_told_about(mydocker: Mydocker) -> None:

@@ -21,6 +21,8 @@ _SCHEMES = ("git://", "ssh://", "git@", "github.com/")
 #: What a Dockerfile may fetch from, and what submodules may.
 _FOR_ALL = ("https://", "http://", "git://")
 _SERVERS = "http:https:git:ssh"
+#: Whose names git reads in lower case; people write them in capitals.
+_PROXIES = ("https_proxy", "http_proxy", "all_proxy", "no_proxy")
 _SETTINGS = ("core.hooksPath=/dev/null", "core.symlinks=true", "protocol.ext.allow=never", "core.fsmonitor=false",
              "safe.directory=*")
 _REF = r"[A-Za-z0-9_][A-Za-z0-9_./+-]*"
@@ -116,9 +118,11 @@ class _Git:
     def __init__(self, directory: str, *, is_typed: bool) -> None:
         self._directory = directory
         self.protocols = f"{_SERVERS}:file" if is_typed else "http:https:git"
-        names = ["PATH", "https_proxy", "http_proxy", "no_proxy", *(["HOME", "SSH_AUTH_SOCK"] if is_typed else [])]
+        names = ["PATH", *(["HOME", "SSH_AUTH_SOCK"] if is_typed else [])]
+        proxies = {name: os.environ.get(name) or os.environ.get(name.upper(), "") for name in _PROXIES}
         self._environment = {
             "PATH": os.defpath, "HOME": "/nonexistent", **{name: os.environ[name] for name in names if name in os.environ},
+            **{name: proxy for name, proxy in proxies.items() if proxy},
             "GIT_TERMINAL_PROMPT": "0", "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": "/dev/null",
         }
 
@@ -133,6 +137,7 @@ class _Git:
         except FileNotFoundError:
             raise Unavailable("build: git is not installed", hint="apt-get install git, or give a directory") from None
         if done.returncode:
-            text = done.stderr.decode("utf-8", "replace").strip().splitlines()
-            raise Unavailable(f"build: git {words[0]}: {text[-1] if text else f'exit code {done.returncode}'}")
+            # What ssh says comes before git's own line, and advice after it.
+            told = "; ".join(done.stderr.decode("utf-8", "replace").strip().partition("\n\n")[0].splitlines()[-2:])
+            raise Unavailable(f"build: git {words[0]}: {told or f'exit code {done.returncode}'}")
         return done.stdout.decode("utf-8", "replace").strip()

@@ -109,7 +109,8 @@ class Taking:
                                  "a directory and end with a /")
         for item in self._items:
             if not isinstance(item, Source):
-                self._copy_made(item, root_fd, destination, ownership)
+                if not self._unpack_download(item, root_fd, destination):
+                    self._copy_made(item, root_fd, destination, ownership)
             elif not (self._node.keyword == "ADD" and self._unpack(item, root_fd, destination)):
                 tree.copy_sources([item], root_fd, self._place_of(item, destination), ownership)
 
@@ -144,37 +145,47 @@ class Taking:
         finally:
             os.close(fd)
 
+    def _unpack_download(self, item: tuple[str, str], root_fd: int, destination: str) -> bool:
+        """Unpack what came from a URL, if that was asked for; tells whether it was an archive."""
+        found = self._downloads.get(item[1]) if not item[0] else None
+        return found is not None and instructions.is_set(self._node, "unpack") and _unpack_file(found.fd, root_fd, destination)
+
     def _unpack(self, source: Source, root_fd: int, destination: str) -> bool:
-        """Unpack a local archive, as ADD does with what is one; tells whether it was."""
-        from mydocker.storage import whole  # cold
-
-        from . import tree
-        from .context import is_archive, unpack_into
-
+        """Unpack a local archive, as ADD does with what is one unless told not to; tells whether it was."""
         if source.is_directory or ("unpack" in dict(self._node.flags) and not instructions.is_set(self._node, "unpack")):
             return False
         if not stat.S_ISREG(source.entries[0].mode):
             return False
         fd = source.open(source.entries[0], os.O_RDONLY)
         try:
-            head = os.pread(fd, 512, 0)
-            if not is_archive(head):
-                return False
-
-            def read() -> bytes:
-                return os.read(fd, 256 << 10)
-
-            # What is compressed may be anything: only a tar is unpacked, the rest is copied as it is.
-            first = next(whole.inflated(read, head), b"")
-            if not is_archive(first[:512]) or first[:2] == b"\x1f\x8b":
-                return False
-            os.lseek(fd, 0, os.SEEK_SET)
-            place_fd = tree.make_directories(root_fd, destination)
-            try:
-                unpack_into(place_fd, read, head)
-            finally:
-                os.close(place_fd)
-            return True
+            return _unpack_file(fd, root_fd, destination)
         finally:
             os.close(fd)
 
+
+def _unpack_file(fd: int, root_fd: int, destination: str) -> bool:
+    """Unpack a file that is an archive below a destination; tells whether it is one."""
+    from mydocker.storage import whole  # cold
+
+    from . import tree
+    from .context import is_archive, unpack_into
+
+    head = os.pread(fd, 512, 0)
+    if not is_archive(head):
+        return False
+    os.lseek(fd, 0, os.SEEK_SET)
+
+    def read() -> bytes:
+        return os.read(fd, 256 << 10)
+
+    # What is compressed may be anything: only a tar is unpacked, the rest is copied as it is.
+    first = next(whole.inflated(read, head), b"")
+    if not is_archive(first[:512]) or first[:2] == b"\x1f\x8b":
+        return False
+    os.lseek(fd, 0, os.SEEK_SET)
+    place_fd = tree.make_directories(root_fd, destination)
+    try:
+        unpack_into(place_fd, read, head)
+    finally:
+        os.close(place_fd)
+    return True
