@@ -270,7 +270,8 @@ def _unreachable(error: BaseException, url: str) -> Unreachable:
     if isinstance(cause, NewConnectionError):
         reason = cause.__cause__ or cause.__context__
         number = getattr(reason, "strerror", None) or "no connection"
-        return Unreachable(f"reach {host}{via}: {number.lower()}", is_final=True, why=REFUSED if isinstance(reason, ConnectionRefusedError) else "")
+        why = REFUSED if isinstance(reason, ConnectionRefusedError) else ""
+        return Unreachable(f"reach {host}{via}: {number.lower()}", is_final=True, why=why)
     if isinstance(cause, TimeoutError):
         return Unreachable(f"reach {host}{via}: no answer in time", why=SILENT)
     if isinstance(cause, ProtocolError):
@@ -278,7 +279,8 @@ def _unreachable(error: BaseException, url: str) -> Unreachable:
     if via and type(cause) is OSError:  # http.client's word for a CONNECT that was not answered by 200
         answer = str(cause).removeprefix("Tunnel connection failed: ")
         hint = "HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT" if answer.startswith("407") else ""
-        return Unreachable(f"reach {host}{via}: it answers {printable(answer)[:200]}", hint=hint, is_final=not answer.startswith("5"))
+        is_final = not answer.startswith("5")
+        return Unreachable(f"reach {host}{via}: it answers {printable(answer)[:200]}", hint=hint, is_final=is_final)
     return Unreachable(f"reach {host}{via}: {getattr(cause, 'strerror', None) or type(cause).__name__}")
 
 
