@@ -373,6 +373,15 @@ static PyObject *py_prctl(PyObject *self, PyObject *args) {
     return number_or_failed(prctl(option, arg2, arg3, arg4, arg5));
 }
 
+// The name that ps(1) and /proc/PID/comm show; the kernel keeps 15 bytes of it.
+static PyObject *py_set_name(PyObject *self, PyObject *args) {
+    const char *name;
+    (void)self;
+    if (!PyArg_ParseTuple(args, "s:set_name", &name))
+        return NULL;
+    return none_or_failed(prctl(PR_SET_NAME, name, 0, 0, 0));
+}
+
 static PyObject *py_capget(PyObject *self, PyObject *args) {
     int pid = 0;
     (void)self;
@@ -564,6 +573,7 @@ static PyMethodDef methods[] = {
     {"unshare", py_unshare, METH_VARARGS, "unshare(flags)"},
     {"clone3", py_clone3, METH_VARARGS, "clone3(flags, cgroup_fd=-1) -> (pid, pidfd), (0, -1) in the child"},
     {"prctl", py_prctl, METH_VARARGS, "prctl(option, arg2=0, arg3=0, arg4=0, arg5=0) -> int"},
+    {"set_name", py_set_name, METH_VARARGS, "set_name(name): prctl(PR_SET_NAME), of the calling thread"},
     {"capget", py_capget, METH_VARARGS, "capget(pid=0) -> (effective, permitted, inheritable)"},
     {"capset", py_capset, METH_VARARGS, "capset(effective, permitted, inheritable)"},
     {"setfsids", py_setfsids, METH_VARARGS, "setfsids(uid, gid): setfsgid(2) and setfsuid(2), of the calling thread"},

@@ -162,7 +162,7 @@ def test_monitor_killed_when_its_container_has_just_ended(mydocker: Mydocker, bu
     os.kill(monitor, signal.SIGSTOP)  # so that it does not see the end
     os.kill(pid, signal.SIGKILL)
     os.kill(monitor, signal.SIGKILL)
-    until(lambda: not is_running(monitor))
+    until(lambda: not is_running(monitor) and not is_running(pid))
     assert check_ps(mydocker) == {"c": "exited"}
     settle(mydocker, "exited")
 

@@ -13,6 +13,7 @@ Order, outermost first; a process that holds a later one never waits for an earl
                    rules and published ports (network/firewall.py)
     5. volume      volume/<name>, exclusive: making, filling and removing one volume (storage/volumes.py)
 
+Who waits for a container's lock in vain, because its holder stands still, is told so (engine/standstill.py).
 Nobody waits for a container's end, which its monitor tells, while holding a lock; who starts one holds its lock until the
 command runs. Two containers share no lock but those of networks and volumes that both use.
 """
@@ -29,14 +30,16 @@ class DirectoryLock:
     """An flock on a directory, held until `close` (or the end of the last process that has `fd`).
 
     After the lock is got the directory must still be where it was: whoever removed it meanwhile
-    renamed it away first. `fd` is the directory, good for openat-style calls.
+    renamed it away first. `fd` is the directory, good for openat-style calls; `was_forced` that whoever had the
+    lock was killed for it.
     """
 
-    __slots__ = ("fd", "path")
+    __slots__ = ("fd", "path", "was_forced")
 
     def __init__(self, path: str, fd: int) -> None:
         self.path = path
         self.fd = fd
+        self.was_forced = False
 
     def close(self) -> None:
         """Drop this process's hold."""

@@ -28,7 +28,11 @@ ENVIRONMENT = {
 
 
 def become_monitor(title: str) -> None:
-    """Leave the caller's session, adopt orphans, let go of its terminal and of whatever it inherited."""
+    """Leave the caller's session, adopt orphans, let go of its terminal and of whatever it inherited.
+
+    `title` is the process's name from now on: by it a forced removal knows a stage that stands still (standstill.py).
+    """
+    sc.set_name(title)
     os.setsid()
     # The launcher lets the kernel reap its children; here each end must be seen.
     set_signal(SIGCHLD, SIG_DFL)

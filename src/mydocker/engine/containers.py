@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 
-from mydocker.base import paths, trace
+from mydocker.base import trace
 from mydocker.base.errors import AlreadyInState, Corrupt, NotFound, Timeout
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDIN, WANTS_STDOUT
 
 from . import ending, recover
-from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, refusal, require_running
+from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, require_running
 from .observe import Facts, observe
 from .sessions import LiveSession
 
@@ -325,7 +325,9 @@ class Container:
 
     def kill(self, signal: str = "KILL") -> None:
         """Send a signal to its init. Raises Conflict when it does not run."""
-        ending.kill(self._store, self.id, signal)
+        from .killing import kill  # cold
+
+        kill(self._store, self.id, signal)
 
     def pause(self) -> None:
         """Stop all its processes where they are (the cgroup freezer). Raises Conflict, AlreadyInState."""
@@ -394,12 +396,11 @@ class Container:
 
     def attach(self, *, stdin: bool = False, output: bool = True) -> LiveSession:
         """Return a live session of its streams from now on. Raises Conflict when it does not run."""
-        record = self.refresh()._record
-        if record.status not in ALIVE:
-            raise refusal(record.status, "attach to container", name=self.name)
-        session = LiveSession.connect(f"{self._store.layout.container(self.id)}/{paths.CONTROL_SOCKET}")
+        from .restarting import attach  # cold
+
+        flags = (WANTS_STDOUT | WANTS_STDERR if output else 0) | (WANTS_STDIN if stdin else 0)
+        session = attach(self._store, self.refresh()._record, flags)
         session.container = self
-        session.attach((WANTS_STDOUT | WANTS_STDERR if output else 0) | (WANTS_STDIN if stdin else 0))
         return session
 
     def exec(

@@ -1,4 +1,4 @@
-"""The ends of containers: recording them, stopping, killing, removing.
+"""The ends of containers: recording them, stopping, removing (killing.py has `kill`).
 
 `finish` is the one place where an end is recorded and its cgroup removed; the clean-up command that the
 monitor runs, the owner of a foreground run, `stop`, `rm` and `ps` all come here, in any order, as often
@@ -18,7 +18,7 @@ from mydocker.monitor.attach import Session
 from mydocker.monitor.protocol import load_exit
 
 from . import recover
-from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, advance, refusal
+from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, advance
 from .observe import gather, identity_of, observe
 from .signals import parse_signal
 from .store import BROKEN_HINT, ContainerRecord, Store
@@ -26,6 +26,8 @@ from .store import BROKEN_HINT, ContainerRecord, Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .standstill import Watch
 
 SIGKILL = 9
 SIGTERM = "TERM"
@@ -154,7 +156,7 @@ def stop(
         record = current(store, container_id)
         advance(record.status, "stop", name=record.name)
         if record.status == PAUSED:
-            _thaw(record)
+            thaw(record)
         stopping = record.replace(stop_requested=True, is_restarting=restarts)
         if restarts:
             store.save(stopping)  # without it the end might remove what is to start again
@@ -193,7 +195,7 @@ def kill_whole(record: ContainerRecord) -> bool:
     try:
         signal_pidfd(fd, SIGKILL)
         if record.status == PAUSED:
-            _thaw(record)  # on cgroup v1 a frozen process does not even die
+            thaw(record)  # on cgroup v1 a frozen process does not even die
         if not wait_pidfd(fd, _RECORD_TIMEOUT_S):
             raise Timeout(f"kill container {record.name}: process {record.pid} does not end", hint="it hangs in the kernel")
     finally:
@@ -201,57 +203,45 @@ def kill_whole(record: ContainerRecord) -> bool:
     return True
 
 
-def _thaw(record: ContainerRecord) -> None:
+def thaw(record: ContainerRecord) -> None:
+    """Let a paused container go on; nothing when it has ended."""
     try:
         group.Cgroup.open(record.cgroups_path).thaw()
     except NotFound:
         pass  # it ended meanwhile, and somebody tidied up
 
 
-def kill(store: Store, container_id: str, signal: str = "KILL") -> None:
-    """Send a signal to a container's init. Raises Conflict when it does not run."""
-    signum = parse_signal(signal)
-    with store.lock(container_id):
-        record = current(store, container_id)
-        if record.status not in ALIVE or record.status == CREATED:
-            raise refusal(record.status, "kill container", name=record.name)
-        identity = identity_of(record)
-        fd = open_pidfd(identity) if identity else None
-        if fd is None:
-            raise Conflict(f"kill container {record.name}: it has just ended")
-        try:
-            signal_pidfd(fd, signum)
-        finally:
-            os.close(fd)
-        if signum == SIGKILL and record.status == PAUSED:
-            _thaw(record)
-    if signum == SIGKILL:
-        kill_whole(record)
-        await_end(store, record)
-
-
-def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_TIMEOUT_S) -> None:
-    """Wait until the monitor of a dead container has recorded the end, or is dead itself.
+def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_TIMEOUT_S) -> bool:
+    """Wait until the monitor of a dead container has recorded the end, or is dead itself; False when nobody records it.
 
     The monitor's control socket tells: it is closed after the record. Once another command has started the container again,
-    record and socket are those of another run, whose end is not waited for. Raises Timeout.
+    record and socket are those of another run, whose end is not waited for. A monitor that stands still is let go on, or
+    killed if that is in vain. Raises Timeout.
     """
     directory = store.layout.container(record.id)
     deadline = time.monotonic() + timeout_s
+    watch: Watch | None = None
     while load_exit(f"{directory}/{paths.EXIT}") is None:
         try:
-            with Session.connect(f"{directory}/{paths.CONTROL_SOCKET}") as session:
+            with Session.connect(f"{directory}/{paths.CONTROL_SOCKET}", timeout_s=_LOOK_AGAIN_S) as session:
                 session.wait(min(timeout_s, _LOOK_AGAIN_S))
-                return
+                return True
         except Unavailable:
-            return  # no monitor, or it ended while we asked: what can be known of the end is on disk now
+            # No monitor, or it ended while we asked: what can be known of the end is on disk now.
+            return load_exit(f"{directory}/{paths.EXIT}") is not None
         except Conflict:
             time.sleep(_POLL_S)  # it has all the clients that it can have, and the record is a matter of milliseconds
         except Timeout:
             if not _is_same_run(store, record):
-                return
+                return True
+            if watch is None:
+                from .standstill import Watch  # cold: a monitor records an end in milliseconds
+
+                watch = Watch(directory)
+            watch.urge()
         if time.monotonic() > deadline:
             raise Timeout(f"wait for the end of container {record.name}: its monitor does not record it")
+    return True
 
 
 def _is_same_run(store: Store, record: ContainerRecord) -> bool:
@@ -278,7 +268,7 @@ def remove(
         from .remains import remove_remains  # cold
 
         log.debug("remove unreadable", container=container_id, error=error)
-        with store.lock(container_id):
+        with store.lock(container_id, force=True):
             remove_remains(store, container_id)
         return
     if record.status in ALIVE and record.status != CREATED and not force:
@@ -292,7 +282,7 @@ def remove(
             await_end(store, record, _REMOVAL_PATIENCE_S)
         except Timeout as error:
             log.debug("remove without the end", container=container_id, error=error)  # which nobody will ask for
-    with store.lock(container_id):
+    with store.lock(container_id, force=force):
         _remove_ended(store, container_id, force=force, volumes=volumes, delete=delete)
 
 
@@ -312,5 +302,10 @@ def _remove_ended(store: Store, container_id: str, *, force: bool, volumes: bool
     if record.status in ALIVE:
         kill_whole(record)
         trace.point("killed to remove")
+    if record.status == CREATING:
+        from .remains import remove_remains  # cold: whoever made it was killed
+
+        remove_remains(store, container_id, volumes=True)
+        return
     release(store, record)
     remove_locked(store, record, delete, volumes=volumes)

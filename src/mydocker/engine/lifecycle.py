@@ -15,6 +15,8 @@ from mydocker.base.errors import AlreadyInState, Conflict
 CREATING, CREATED, RUNNING, PAUSED, EXITED, STOPPED = "creating", "created", "running", "paused", "exited", "stopped"
 STATES = (CREATING, CREATED, RUNNING, PAUSED, EXITED, STOPPED)
 ALIVE = (CREATED, RUNNING, PAUSED)
+#: How the names (/proc/PID/comm) of a container's stage, of the monitor that it becomes and of the clean-up after that begin.
+FAMILY = "mydocker"
 
 TRANSITIONS: dict[tuple[str, str], str] = {
     (CREATING, "create"): CREATED,

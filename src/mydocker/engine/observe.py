@@ -6,7 +6,7 @@ may have moved on by itself: the process may have ended, be another's by now, or
 from __future__ import annotations
 
 from mydocker.base import paths
-from mydocker.base.errors import NotFound, Unavailable
+from mydocker.base.errors import NotFound
 from mydocker.base.record import Record
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.process import ProcessIdentity, is_alive
@@ -73,12 +73,8 @@ def _is_frozen(record: ContainerRecord) -> bool:
 
 
 def has_monitor(directory: str) -> bool:
-    """Tell whether a monitor serves this container: somebody listens on its control socket."""
-    try:
-        Session.connect(f"{directory}/{paths.CONTROL_SOCKET}").close()
-        return True
-    except Unavailable:
-        return False
+    """Tell whether a monitor serves this container: somebody listens on its control socket, though he may stand still."""
+    return Session.is_served(f"{directory}/{paths.CONTROL_SOCKET}")
 
 
 def observe(record: ContainerRecord, facts: Facts) -> ContainerRecord:

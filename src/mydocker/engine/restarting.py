@@ -6,11 +6,12 @@ import time
 
 from mydocker.base import files, paths, trace
 from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
-from mydocker.linux.process import open_pidfd, wait_pidfd
+from mydocker.linux.process import is_alive, open_pidfd, wait_pidfd
+from mydocker.monitor.attach import NotAnswering
 from mydocker.storage.snapshots import allow_second_mount
 
 from .ending import current, finish, finish_locked, release, save_if_room
-from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance
+from .lifecycle import ALIVE, CREATED, CREATING, RUNNING, advance, refusal
 from .observe import identity_of
 from .process_spec import set_console_size
 from .recover import ensure_resolvers
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import Spec
 
     from .creating import Creator
+    from .standstill import Watch
     from .store import ContainerRecord, Store
 
 
 _POLL_S = 0.005
+#: How often somebody who waits for an end looks whether the process that it is of is still there.
+_LOOK_S = 2.0
 
 
 def start(
@@ -51,7 +55,7 @@ def start(
             if console_size is not None:
                 session.resize(*console_size)  # before START, so before the command can look
             trace.point("connected to start")
-            begin: Callable[[], StartedRecord] = session.start
+            begin: Callable[[Callable[[], None]], StartedRecord] = session.start
         else:
             release(store, record)
             # Volatile is the mount of one that goes with its end, and that of `cp` into an ended one.
@@ -60,7 +64,7 @@ def start(
             begin = session.wait_started
         try:
             ensure_resolvers(store.layout, record.named_networks)
-            started = begin()
+            started = begin(_standstill_watch(store, container_id))
             trace.point("started again")
             running = store.load(container_id).replace(status=RUNNING, started_ns=started.started_ns)
             save_if_room(store, running)  # it runs, and the monitor's file says so, too
@@ -72,6 +76,33 @@ def start(
 
         follow_move(store, record, running)
     return running, session
+
+
+def _standstill_watch(store: Store, container_id: str) -> Callable[[], None]:
+    """Return what raises Timeout at its second call in which the container's stage or monitor stands still."""
+    watches: list[Watch] = []
+
+    def check() -> None:
+        if not watches:
+            from .standstill import Watch  # cold: a start says a word soon
+
+            watches.append(Watch(store.layout.container(container_id)))
+        watches[0].check()
+    return check
+
+
+def attach(store: Store, record: ContainerRecord, client_flags: int) -> LiveSession:
+    """Return a session of a container. Raises Conflict when it does not run, Timeout when its monitor stands still."""
+    if record.status not in ALIVE:
+        raise refusal(record.status, "attach to container", name=record.name)
+    session = LiveSession.connect(control_socket(store, record.id))
+    try:
+        session.ping(_standstill_watch(store, record.id))
+        session.attach(client_flags)
+    except BaseException:
+        session.close()
+        raise
+    return session
 
 
 def _restart(
@@ -93,6 +124,7 @@ def _forget_end(record: ContainerRecord) -> ContainerRecord:
 def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
     """Wait for a container's end and return its exit code. Raises Timeout, NotFound."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    check = _standstill_watch(store, container_id)
     while True:
         record = current(store, container_id)
         if record.status == CREATING:
@@ -102,16 +134,35 @@ def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
         left_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)
         try:
             with LiveSession.connect(control_socket(store, container_id)) as session:
-                code = session.wait(left_s).exit_code
-        except Timeout:
-            raise _too_long(record) from None
-        except (Unavailable, Conflict):  # there is none, or it has all the clients that it can have
+                code = _wait_for_word(record, session, left_s, check)
+        except (Unavailable, Conflict, NotAnswering) as error:  # there is none, or it has all the clients that it can have
             _wait_without_monitor(store, record, left_s)
+            if isinstance(error, NotAnswering):
+                check()
             continue
         finish(store, container_id)
         return code
     finished = finish(store, container_id) or record
     return finished.exit_code if finished.exit_code is not None else 0
+
+
+def _wait_for_word(record: ContainerRecord, session: LiveSession, left_s: float | None, check: Callable[[], None]) -> int:
+    """Wait for what the monitor says of the end; when the process has ended, it must not stand still."""
+    deadline = None if left_s is None else time.monotonic() + left_s
+    while True:
+        left_s = _LOOK_S if deadline is None else min(max(deadline - time.monotonic(), 0.0), _LOOK_S)
+        try:
+            return session.wait(left_s).exit_code
+        except Timeout:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise _too_long(record) from None
+        if not _is_running(record):
+            check()
+
+
+def _is_running(record: ContainerRecord) -> bool:
+    identity = identity_of(record)
+    return identity is not None and is_alive(identity)
 
 
 def _wait_without_monitor(store: Store, record: ContainerRecord, left_s: float | None) -> None:

@@ -5,7 +5,7 @@ A monitor/attach.py Session plus what ends it properly: recording the end, and r
 from __future__ import annotations
 
 from mydocker.linux.process import ProcessIdentity, boot_id, signal_process
-from mydocker.monitor.attach import Session
+from mydocker.monitor.attach import CONNECT_TIMEOUT_S, Session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class LiveSession(Session):
         self._clean_up = clean_up
 
     @classmethod
-    def connect(cls, path: str) -> LiveSession:
-        """Connect to a monitor's control socket. Raises Unavailable when no monitor is there."""
-        session = super().connect(path)
+    def connect(cls, path: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> LiveSession:
+        """Connect to a monitor's control socket. Raises Unavailable when no monitor is there, NotAnswering."""
+        session = super().connect(path, timeout_s=timeout_s)
         assert isinstance(session, LiveSession)
         return session
 

@@ -20,7 +20,7 @@ from mydocker.runtime.cloning import Created, kill_and_reap
 from mydocker.runtime.create import create
 
 from .becoming import become_monitor, execute_monitor, keep, open_stdio, sync_failure
-from .lifecycle import CREATED, RUNNING
+from .lifecycle import CREATED, FAMILY, RUNNING
 from .store import ContainerRecord, Store
 
 TYPE_CHECKING = False
@@ -97,7 +97,7 @@ def choose_runtime(
 def run_container_stage(order: ContainerStage) -> NoReturn:
     """Make the container and become its monitor. Never returns; failures go to the client."""
     try:
-        become_monitor(f"mydocker {order.record.id}")
+        become_monitor(f"{FAMILY} {order.record.id}")
         trace.point("stage began")
         _make_container(order)
     except BaseException as error:

@@ -333,14 +333,21 @@ class Store:
         """Replace a container's record. The caller holds the container's lock."""
         files.save_json(f"{self.layout.container(record.id)}/{paths.RECORD}", record.to_document())
 
-    def lock(self, container_id: str) -> DirectoryLock:
-        """Take a container's lock, waiting for it. Raises NotFound. The caller closes it."""
+    def lock(self, container_id: str, *, force: bool = False) -> DirectoryLock:
+        """Take a container's lock, waiting for it. The caller closes it.
+
+        Raises NotFound, and Timeout when somebody has it who stands still; with `force` a monitor that does so is killed.
+        """
+        directory = self.layout.container(container_id)
         try:
-            lock = lock_directory(self.layout.container(container_id))
+            lock = lock_directory(directory, wait=False)
+            if lock is None:
+                from .standstill import wait_for_lock  # cold: two commands at once with one container
+
+                lock = wait_for_lock(directory, force=force)
+            return lock
         except NotFound:
             raise NotFound(f"no container {container_id}", hint="`mydocker ps` lists those there are") from None
-        assert lock is not None
-        return lock
 
     def discard(self, container_id: str, name: str) -> str:
         """Rename a container's directory into the trash and free its name; return the trash path.

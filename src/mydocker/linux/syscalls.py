@@ -31,6 +31,7 @@ from mydocker._linux import (
     prctl,
     renameat2,
     set_mempolicy,
+    set_name,
     setdomainname,
     setfsids,
     sethostname,
@@ -44,7 +45,7 @@ __all__ = [
     "capget", "capset", "clone3", "close_range", "fsconfig", "fsmount", "fsopen", "fspick", "fstatfs_type",
     "inotify_add_watch", "inotify_init1", "madvise", "mount", "mount_setattr", "move_mount", "open_tree", "openat2",
     "pivot_root", "prctl",
-    "renameat2", "set_mempolicy", "setdomainname", "setfsids", "sethostname", "setns", "umount2", "unshare",
+    "renameat2", "set_mempolicy", "set_name", "setdomainname", "setfsids", "sethostname", "setns", "umount2", "unshare",
 ]
 
 AT_FDCWD = -100

@@ -35,7 +35,17 @@ MAX_SUN_PATH_BYTES = 107
 #: poll(2) takes 24 days of milliseconds; more is for ever.
 _LONGEST_POLL_S = 2_000_000.0
 
+#: A monitor takes a client in no time, unless it stands still.
+CONNECT_TIMEOUT_S = 3.0
+_CONNECT_POLL_S = 0.005
+#: After so long without a word `watch` is asked.
+_SILENCE_S = 0.5
+
 _MESSAGE_BYTES = protocol.MAX_PAYLOAD_BYTES + 1
+
+
+class NotAnswering(Timeout):
+    """The monitor is there, but does not take a client."""
 
 
 class Session:
@@ -58,17 +68,42 @@ class Session:
         self.output_error: OSError | None = None
 
     @classmethod
-    def connect(cls, path: str) -> Session:
-        """Connect to a monitor's control socket. Raises Unavailable when no monitor is there."""
-        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC, 0)
+    def connect(cls, path: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> Session:
+        """Connect to a monitor's control socket. Raises Unavailable when no monitor is there, NotAnswering."""
+        connection = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK, 0)
+        deadline = 0.0
         try:
-            _connect(connection, path)
+            while not _connect(connection, path):
+                deadline = deadline or time.monotonic() + timeout_s
+                if time.monotonic() > deadline:
+                    raise NotAnswering(
+                        f"connect to monitor {path}: it takes no clients, so it stands still or has too many",
+                        hint="`mydocker rm -f` removes the container, whatever its monitor does")
+                time.sleep(_CONNECT_POLL_S)
+            connection.setblocking(True)
         except OSError as error:
             connection.close()
             if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
                 raise Unavailable(f"connect to monitor {path}: {errno.errorcode[error.errno]}") from error
             raise
+        except BaseException:
+            connection.close()
+            raise
         return cls(connection)
+
+    @staticmethod
+    def is_served(path: str) -> bool:
+        """Tell whether a monitor listens on a control socket, without waiting for it."""
+        connection = _socket.socket(
+            _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC | _socket.SOCK_NONBLOCK, 0)
+        try:
+            _connect(connection, path)
+            return True
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        finally:
+            connection.close()
 
     @property
     def fd(self) -> int:
@@ -93,24 +128,31 @@ class Session:
         """Say what this client wants from now on: protocol.WANTS_STDOUT | ... | IS_OWNER."""
         self._tell(protocol.format_attach(flags))
 
-    def start(self) -> StartedRecord:
+    def start(self, watch: Callable[[], None] | None = None) -> StartedRecord:
         """Start the container's command and wait until it runs.
 
         Raises the error that the last stage reported, AlreadyInState, or Unavailable when the
-        container died before its command ran. `exit` is set then, or `wait` gets it.
+        container died before its command ran. `exit` is set then, or `wait` gets it. `watch` is called while
+        nothing comes, twice a second, and ends the wait by what it raises.
         """
         if self.started is None:
             self._tell(protocol.MSG_START)
-        return self.wait_started()
+        return self.wait_started(watch)
 
-    def wait_started(self) -> StartedRecord:
+    def wait_started(self, watch: Callable[[], None] | None = None) -> StartedRecord:
         """Wait until the command runs; raises as `start` does."""
         while self.started is None:
             self._raise_end()
-            event = self._take(self._receive())
-            if event is not None:
-                self._queued.append(event)
+            self._queue_next(watch)
         return self.started
+
+    def _queue_next(self, watch: Callable[[], None] | None) -> None:
+        """Wait for one message, and keep it when it is output."""
+        while watch is not None and not self._is_readable_in(_SILENCE_S):
+            watch()
+        event = self._take(self._receive())
+        if event is not None:
+            self._queued.append(event)
 
     def _raise_end(self) -> None:
         if self.failure is not None:
@@ -119,15 +161,15 @@ class Session:
             raise self.exit.error() or Unavailable(
                 f"start the container: it ended with exit code {self.exit.exit_code} before its command ran")
 
-    def ping(self) -> None:
-        """Wait until the monitor is there and answers. Raises what was reported instead, or Unavailable."""
+    def ping(self, watch: Callable[[], None] | None = None) -> None:
+        """Wait until the monitor is there and answers, or has told the end of what ran. Raises what was reported in place of
+        a start, or Unavailable; `watch`: see `start`."""
         answered = self._pongs
         self._tell(protocol.MSG_PING)
-        while self._pongs == answered:
-            self._raise_end()
-            event = self._take(self._receive())
-            if event is not None:
-                self._queued.append(event)
+        while self._pongs == answered and (self.started is None or self.exit is None):
+            if self.started is None:
+                self._raise_end()
+            self._queue_next(watch)
 
     def write(self, data: bytes) -> None:
         """Send input; waits while the container does not read. Raises BrokenPipeError when the monitor is gone."""
@@ -267,6 +309,11 @@ class Session:
         if deadline is not None:
             self._poll(False, deadline)
 
+    def _is_readable_in(self, timeout_s: float) -> bool:
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        return bool(poll.poll(timeout_s * 1000))
+
     def _poll(self, wants_write: bool, deadline: float | None) -> tuple[bool, bool]:
         """Wait for the socket; return (writable, readable). Raises Timeout at the deadline."""
         poll = select.poll()
@@ -304,13 +351,18 @@ class _Feed:
         self.is_pending = bool(payload)
 
 
-def _connect(connection: _socket.socket, path: str) -> None:
-    if len(os.fsencode(path)) <= MAX_SUN_PATH_BYTES:
-        connection.connect(path)
-        return
-    head, _, tail = path.rpartition("/")
-    directory_fd = os.open(head, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+def _connect(connection: _socket.socket, path: str) -> bool:
+    """Connect a socket that does not block; False when as many wait already as the monitor lets wait (listen(2))."""
+    directory_fd = -1
     try:
-        connection.connect(f"/proc/self/fd/{directory_fd}/{tail}")
+        if len(os.fsencode(path)) > MAX_SUN_PATH_BYTES:
+            head, _, tail = path.rpartition("/")
+            directory_fd = os.open(head, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            path = f"/proc/self/fd/{directory_fd}/{tail}"
+        connection.connect(path)
+        return True
+    except BlockingIOError:
+        return False  # EAGAIN (connect(2), of AF_UNIX)
     finally:
-        os.close(directory_fd)
+        if directory_fd >= 0:
+            os.close(directory_fd)

@@ -1,0 +1,117 @@
+"""Processes that stand still (SIGSTOP, a debugger) with a container in their hands: its stage, its monitor, a suspended command.
+
+A stage, and the monitor that it becomes, hold the container's lock until the start is over, and the monitor tells the
+end. Everybody else learns from here whom they wait for; what ends containers by force gets past a stage or a monitor.
+That a process stands still is seen at two looks with no context switch in between, so nobody who is slow is taken for it.
+
+Of processes that have the container's directory open, those are ours to signal that carry the name of the family
+(lifecycle.FAMILY), which no command and no program that embeds the engine does. What they leave is what any kill leaves.
+"""
+from __future__ import annotations
+
+import time
+
+from mydocker.base import log
+from mydocker.base.errors import Timeout
+from mydocker.base.locks import DirectoryLock, lock_directory
+from mydocker.linux.holders import Holder, find_holders, signal_holder
+
+from .lifecycle import FAMILY
+
+_SIGKILL, _SIGCONT = 9, 18
+_FIRST_DELAY_S, _LONGEST_DELAY_S = 0.0005, 0.01
+#: Between two looks at the holders; the first comes after it, too.
+_LOOK_S = 0.5
+#: After so long a stage or monitor that keeps the lock is in the way of a forced end, whatever it is doing.
+_FORCED_PATIENCE_S = 30.0
+_DEATH_S = 10.0
+
+
+class Watch:
+    """Looks at the processes that have a container's directory open, from time to time, for those that stand still.
+
+    `look` and `urge` are for whoever has just waited for some time, which `check` does not ask for.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._seen: list[Holder] = []
+        self._urged: set[int] = set()
+
+    def look(self) -> list[Holder]:
+        """Return those that have not moved since the look before."""
+        before, self._seen = self._seen, [holder for holder in find_holders(self._directory) if holder.is_stopped]
+        return [holder for holder in self._seen if holder in before]
+
+    def check(self) -> None:
+        """Raise Timeout when the container's stage or monitor stands still: for a session's silence."""
+        for holder in self.look():
+            if _is_family(holder):
+                raise _refusal(self._directory, holder)
+
+    def urge(self) -> None:
+        """Have the monitor of a container that is dead record the end: let it go on, and if that is in vain, kill it."""
+        for holder in self.look():
+            if not _is_family(holder):
+                continue
+            if holder.pid in self._urged:
+                end_holder(self._directory, holder)
+            else:
+                log.debug("continue monitor", pid=holder.pid)
+                signal_holder(holder, self._directory, _SIGCONT)
+                self._urged.add(holder.pid)
+
+
+def wait_for_lock(directory: str, *, force: bool) -> DirectoryLock:
+    """Wait for a container's lock that somebody has. Raises NotFound, and Timeout when that is somebody who stands still.
+
+    With `force` a stage or monitor that stands still, or takes very long, is killed.
+    """
+    watch, began, was_forced = Watch(directory), time.monotonic(), False
+    delay_s, next_look = _FIRST_DELAY_S, began + _LOOK_S
+    while True:
+        time.sleep(delay_s)
+        delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
+        # Asked for again and again, as flock(2) knows no time.
+        lock = lock_directory(directory, wait=False)
+        if lock is not None:
+            lock.was_forced = was_forced
+            return lock
+        if time.monotonic() >= next_look:
+            was_forced |= _judge(directory, watch, force=force, is_late=time.monotonic() > began + _FORCED_PATIENCE_S)
+            next_look = time.monotonic() + _LOOK_S
+
+
+def _judge(directory: str, watch: Watch, *, force: bool, is_late: bool) -> bool:
+    """Return whether a holder was killed. Raises Timeout."""
+    standing, ours = [holder for holder in watch.look() if holder.is_locking], []
+    if force:
+        candidates = [holder for holder in find_holders(directory) if holder.is_locking] if is_late else standing
+        ours = [holder for holder in candidates if _is_family(holder)]
+        for holder in ours:
+            end_holder(directory, holder)
+        standing = [holder for holder in standing if holder not in ours]
+    if standing:
+        raise _refusal(directory, standing[0])
+    return bool(ours)
+
+
+def end_holder(directory: str, holder: Holder) -> None:
+    """Kill a stage or monitor and wait until it is dead. Raises Timeout."""
+    log.debug("kill monitor", pid=holder.pid, name=holder.name)
+    if not signal_holder(holder, directory, _SIGKILL, _DEATH_S):
+        raise Timeout(f"kill process {holder.pid} ({holder.name}): it does not end", hint="it hangs in the kernel, or is frozen")
+
+
+def _is_family(holder: Holder) -> bool:
+    return holder.name.startswith(FAMILY)
+
+
+def _refusal(directory: str, holder: Holder) -> Timeout:
+    container = directory.rpartition("/")[2]
+    way_out = f"`kill -CONT {holder.pid}` lets it go on"
+    if _is_family(holder):
+        way_out += f", `mydocker rm -f {container}` ends it and the container"
+    return Timeout(
+        f"wait for container {container}: process {holder.pid} ({holder.name}), which has it in its hands, is stopped",
+        hint=way_out)

@@ -1,0 +1,266 @@
+"""Monitors, and the stages that become them, that somebody stops (SIGSTOP) or that die on the way past them.
+
+What ends containers by force gets it done, every other command says in seconds who is in the way, and nothing is left or lost.
+"""
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+
+import pytest
+from fault_rig import KILLED, SLEEP, begun, cgroup_pids, check_ps, error_of, only_id, remove_all, settle
+from harness import PATIENCE, Done, Mydocker, is_running, until
+
+from mydocker.linux.holders import find_holders
+
+pytestmark = [pytest.mark.needs("root", "overlay")]
+
+#: Before there is an init, with one, and when the record says so.
+MOMENTS = ["stage began", "listening", "made cgroup", "cloned init", "recorded created"]
+#: Seconds in which a command is through, or has told why not, on a machine with other work to do.
+BOUND_S = 12
+
+
+def timely(mydocker: Mydocker, *words: str, code: int | None = 0) -> Done:
+    """Run a command that must not take long, whoever stands still."""
+    return mydocker(*words, code=code, timeout_s=BOUND_S)
+
+
+def wait_stopped(mydocker: Mydocker, container_id: str) -> int:
+    """Wait for the one process with the container in its hands that stands still, and return its pid."""
+    directory = f"{mydocker.root}/container/{container_id}"
+
+    def stopped() -> list[int]:
+        return [holder.pid for holder in find_holders(directory) if holder.is_stopped]
+
+    until(stopped, what="for a process that stands still")
+    (pid,) = stopped()
+    return pid
+
+
+def let_go(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[int]:
+    """Stop a process; it goes on at the end of the test, if it is still there."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield pid
+    finally:
+        let_go(pid)
+
+
+@pytest.mark.parametrize(("moment", "verb"), [*((moment, "rm -f") for moment in MOMENTS), ("made cgroup", "kill")])
+def test_first_start_whose_stage_stands_still_is_ended(mydocker: Mydocker, busybox: str, moment: str, verb: str) -> None:
+    with begun(mydocker, f"{moment}=stop", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+        stage = wait_stopped(mydocker, only_id(mydocker))
+        assert check_ps(mydocker) == {}
+        timely(mydocker, *verb.split(), "c")
+        assert not is_running(stage)
+        error_of(command)
+    assert mydocker.leftovers() == []
+    settle(mydocker, "")
+
+
+@pytest.mark.parametrize(("moment", "verb"), [*((moment, "kill") for moment in MOMENTS), ("cloned init", "rm -f")])
+def test_start_that_stands_still_after_its_command_was_killed_is_ended(
+    mydocker: Mydocker, busybox: str, moment: str, verb: str,
+) -> None:
+    with begun(mydocker, f"forked stage=kill,{moment}=stop", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+        stage = wait_stopped(mydocker, only_id(mydocker))
+        assert command.wait(10) == KILLED
+        timely(mydocker, *verb.split(), "c")
+        assert not is_running(stage)
+    assert mydocker.leftovers() == []
+    settle(mydocker, "")
+
+
+@pytest.mark.parametrize("verb", ["rm -f", "kill"])
+@pytest.mark.parametrize("moment", ["init began", "init made root"])
+def test_monitor_that_stands_still_while_the_container_is_made_is_ended(
+    mydocker: Mydocker, busybox: str, moment: str, verb: str,
+) -> None:
+    with begun(mydocker, f"{moment}=sleep:0.5", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+        container_id = only_id(mydocker)
+        until(lambda: [holder for holder in find_holders(f"{mydocker.root}/container/{container_id}")
+                       if holder.name == "mydocker-monito"])
+        with stopped(mydocker.monitor_of("c")) as monitor:
+            timely(mydocker, *verb.split(), "c")
+            assert not is_running(monitor)
+        error_of(command)
+    assert mydocker.leftovers() == []
+    settle(mydocker, "")
+
+
+@pytest.mark.parametrize(("moment", "verb"), [
+    ("stage began", "rm -f"), ("made cgroup", "kill"), ("cloned init", "rm -f"), ("recorded created", "kill")])
+def test_another_start_that_stands_still_is_ended(mydocker: Mydocker, busybox: str, moment: str, verb: str) -> None:
+    mydocker("run", "-name", "c", busybox, "true")
+    with begun(mydocker, f"{moment}=stop", "start", "c") as command:
+        stage = wait_stopped(mydocker, only_id(mydocker))
+        timely(mydocker, *verb.split(), "c")
+        assert not is_running(stage)
+        error_of(command)
+    settle(mydocker, "" if verb == "rm -f" else "exited")
+
+
+def test_other_commands_name_the_stage_that_stands_still_and_nothing_is_lost(mydocker: Mydocker, busybox: str) -> None:
+    with begun(mydocker, "recorded created=stop", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+        container_id = only_id(mydocker)
+        stage = wait_stopped(mydocker, container_id)
+        for verb in ("stop", "start", "restart", "pause", "rm", "kill -s TERM"):
+            told = timely(mydocker, *verb.split(), "c", code=125).one_error_line()
+            assert f"wait for container {container_id}: process {stage} (mydocker " in told, verb
+            assert f"kill -CONT {stage}" in told
+            assert f"mydocker rm -f {container_id}" in told
+        let_go(stage)
+        assert command.wait(20) == 0
+    settle(mydocker, "running")
+
+
+def test_suspended_command_that_holds_the_lock_is_named_and_not_killed(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    with begun(mydocker, "recorded pause=stop", "pause", "c") as command:
+        container_id = only_id(mydocker)
+        pid = wait_stopped(mydocker, container_id)
+        for verb in ("stop", "kill", "rm -f"):
+            told = timely(mydocker, *verb.split(), "c", code=125).one_error_line()
+            assert f"process {pid} " in told
+            assert f"kill -CONT {pid}" in told
+            assert "rm -f" not in told
+        assert is_running(pid)
+        let_go(command.pid)
+        command.wait(20)
+    remove_all(mydocker)
+
+
+@pytest.mark.parametrize(("verb", "state"), [("rm -f", ""), ("kill", "exited"), ("stop -t 0", "stopped")])
+def test_running_container_whose_monitor_stands_still_ends_with_its_code(
+    mydocker: Mydocker, busybox: str, verb: str, state: str,
+) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    container_id, pid = only_id(mydocker), mydocker.pid_of("c")
+    with stopped(mydocker.monitor_of("c")) as monitor:
+        timely(mydocker, *verb.split(), "c")
+        assert not is_running(pid)
+        until(lambda: not is_running(monitor))  # it was let go on, and has recorded the end
+        assert cgroup_pids(container_id) == set()
+    if state:
+        assert mydocker.rows()["c"]["EXIT"] == "137 (SIGKILL)"
+    settle(mydocker, state)
+
+
+@pytest.mark.parametrize(("verb", "state"), [("rm -f", ""), ("kill", "exited"), ("stop -t 0", "stopped")])
+def test_monitor_that_a_debugger_holds_is_killed(mydocker: Mydocker, busybox: str, verb: str, state: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    pid, monitor = mydocker.pid_of("c"), mydocker.monitor_of("c")
+    tracer = hold_as_debugger(monitor)
+    try:
+        timely(mydocker, *verb.split(), "c")
+        assert not is_running(pid)
+        assert not is_running(monitor)
+    finally:
+        os.kill(tracer, signal.SIGKILL)
+        os.waitpid(tracer, 0)
+    settle(mydocker, state)
+
+
+def hold_as_debugger(pid: int) -> int:
+    """Have a child of ours hold a process in a ptrace-stop, which SIGCONT does not end; return the child's pid."""
+    import ctypes
+
+    tracer = os.fork()
+    if tracer == 0:
+        libc = ctypes.CDLL(None, use_errno=True)
+        ptrace_attach = 16
+        if libc.ptrace(ptrace_attach, pid, None, None) < 0:
+            os._exit(1)
+        signal.pause()
+    until(lambda: state_of(pid) == "t", what="for the debugger")
+    return tracer
+
+
+def state_of(pid: int) -> str:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stream:
+        return stream.read().rpartition(")")[2].split()[0]
+
+
+def fill_backlog(mydocker: Mydocker) -> list[socket.socket]:
+    """Connect to the monitor, which does not accept, until no more clients may wait."""
+    clients = []
+    while True:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        clients.append(client)
+        try:
+            client.connect(f"{mydocker.directory_of('c')}/control")
+        except BlockingIOError:
+            return clients
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["backlog", "full backlog"])
+def test_commands_that_talk_to_a_monitor_that_stands_still_say_so(mydocker: Mydocker, busybox: str, is_full: bool) -> None:
+    mydocker("create", "-name", "c", busybox, *SLEEP)
+    with stopped(mydocker.monitor_of("c")) as monitor:
+        clients = fill_backlog(mydocker) if is_full else []
+        assert check_ps(mydocker) == {"c": "created"}
+        for verb in ("start", "attach"):
+            told = timely(mydocker, verb, "c", code=125).one_error_line()
+            assert "takes no clients" in told if is_full else f"process {monitor} (mydocker-monito)" in told
+            assert "mydocker rm -f" in told
+        timely(mydocker, "rm", "-f", "c")
+        for client in clients:
+            client.close()
+    until(lambda: not is_running(monitor))
+    settle(mydocker, "")
+
+
+@pytest.mark.parametrize("is_full", [False, True], ids=["backlog", "full backlog"])
+def test_wait_for_an_end_that_a_stopped_monitor_does_not_tell_says_so(mydocker: Mydocker, busybox: str, is_full: bool) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    pid = mydocker.pid_of("c")
+    with stopped(mydocker.monitor_of("c")) as monitor:
+        clients = fill_backlog(mydocker) if is_full else []
+        os.kill(pid, signal.SIGKILL)
+        assert f"process {monitor} (mydocker-monito)" in timely(mydocker, "wait", "c", code=125).one_error_line()
+        let_go(monitor)
+        for client in clients:
+            client.close()
+    assert timely(mydocker, "wait", "c").out == "137\n"
+    settle(mydocker, "exited")
+
+
+def test_exec_works_and_lock_is_free_while_the_monitor_of_a_running_container_stands_still(
+    mydocker: Mydocker, busybox: str,
+) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    with stopped(mydocker.monitor_of("c")):
+        began = time.monotonic()
+        assert mydocker("exec", "c", "echo", "works").out == "works\n"
+        mydocker("pause", "c")
+        mydocker("unpause", "c")
+        assert time.monotonic() - began < 5 * PATIENCE
+    settle(mydocker, "running")
+
+
+@pytest.mark.parametrize("killed_after_s", [0.2, 1.1, 1.3])
+def test_forced_removal_that_is_killed_leaves_what_the_next_one_ends(
+    mydocker: Mydocker, busybox: str, killed_after_s: float,
+) -> None:
+    with begun(mydocker, "cloned init=stop", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+        stage = wait_stopped(mydocker, only_id(mydocker))
+        with begun(mydocker, "", "rm", "-f", "c") as removal:
+            time.sleep(killed_after_s)
+            removal.kill()
+        check_ps(mydocker)
+        timely(mydocker, "rm", "-f", "c", code=None)  # there may be none any more
+        assert not is_running(stage)
+        error_of(command)
+    assert mydocker.leftovers() == []
+    settle(mydocker, "")
