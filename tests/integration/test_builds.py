@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tarfile
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from harness import Mydocker
+
+from mydocker.build.keyagent import KeyAgent
 
 pytestmark = pytest.mark.needs("root", "overlay")
 
@@ -225,6 +228,32 @@ def test_agent_is_there_when_it_was_given(mydocker: Mydocker, busybox: str, cont
         listener.bind(f"{scratch}/agent")
         place = context(f"FROM {busybox}\nRUN --mount=type=ssh test -S $SSH_AUTH_SOCK\nRUN test -z \"$SSH_AUTH_SOCK\"\n")
         mydocker("build", "--ssh", f"default={scratch}/agent", place)
+
+
+@pytest.mark.skipif(not shutil.which("ssh-agent"), reason="openssh-client is not installed")
+def test_key_file_is_lent_by_an_agent_of_the_build(mydocker: Mydocker, busybox: str, context: Write, scratch: str) -> None:
+    key = f"{scratch}/key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mark-of-key", "-f", key], check=True)
+    os.chmod(key, 0o644)
+    place = context(f"FROM {busybox}\nRUN --mount=type=ssh,id=k test -S $SSH_AUTH_SOCK\n")
+    before = set(agents())
+    mydocker("build", "--ssh", f"k={key}", place)
+    assert "there is no key" in mydocker("build", "--ssh", f"k={key},{scratch}/none", place, code=125).one_error_line()
+    agent = KeyAgent(scratch, "k", [key])  # the image has no ssh-add to ask it
+    environment = {**os.environ, "SSH_AUTH_SOCK": agent.socket}
+    listed = subprocess.run(["ssh-add", "-l"], env=environment, capture_output=True, text=True, check=False)
+    agent.close()
+    assert "mark-of-key" in listed.stdout and not os.path.exists(agent.socket)
+    os.chmod(key, 0o600)
+    subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", key], check=True)
+    assert "passphrase" in mydocker("build", "--ssh", f"k={key}", place, code=125).one_error_line()
+    assert set(agents()) == before
+
+
+def agents() -> list[str]:
+    """Return the pids of all ssh-agents that wait for one of our sockets."""
+    done = subprocess.run(["pgrep", "-f", "ssh-agent -a .*/[.]agent-"], capture_output=True, text=True, check=False)
+    return done.stdout.split()
 
 
 def test_run_without_network_has_loopback_only(mydocker: Mydocker, busybox: str, context: Write) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import InvalidRequest, NotFound, Unsupported
+from mydocker.base.errors import InvalidRequest, NotFound
 from mydocker.base.record import Record
 
 TYPE_CHECKING = False
@@ -55,17 +55,23 @@ def parse_secret(word: str) -> tuple[str, bytes]:
     return identity, data
 
 
-def parse_ssh(word: str) -> tuple[str, str]:
-    """Return (id, socket path) of `default`, `ID`, `ID=SOCKET`. Raises InvalidRequest, Unsupported."""
+def parse_ssh(word: str) -> tuple[str, tuple[str, ...], bool]:
+    """Return (id, paths, whether they are key files) of `default`, `ID`, `ID=SOCKET`, `ID=KEYFILE[,KEYFILE]`.
+
+    Raises InvalidRequest, NotFound.
+    """
     identity, _, path = word.partition("=")
     if not identity.replace("_", "").replace(".", "").replace("-", "").isalnum():
         raise InvalidRequest(f"ssh {word!r}: {identity!r} is no id")
     path = path or os.environ.get("SSH_AUTH_SOCK", "")
     if not path:
         raise InvalidRequest(f"ssh {identity}: there is no agent: SSH_AUTH_SOCK is not set", hint="start one with ssh-agent")
-    if os.path.isfile(path):
-        raise Unsupported(f"ssh {identity}: {path} is a key file", hint="add it to an ssh-agent, and give the agent's socket")
-    return identity, os.path.abspath(path)
+    paths = tuple(os.path.abspath(part) for part in (path.split(",") if "," in path and not os.path.exists(path) else [path]))
+    are_keys = len(paths) > 1 or os.path.isfile(paths[0])
+    for part in paths if are_keys else ():
+        if not os.path.isfile(part):
+            raise NotFound(f"ssh {identity}: there is no key {part}")
+    return identity, paths, are_keys
 
 
 def unlink_if_there(path: str) -> None:

@@ -6,6 +6,7 @@ from _thread import allocate_lock
 
 from mydocker.base.errors import InvalidRequest, MydockerError, NotFound
 from mydocker.base.record import Record
+from mydocker.base.undo import Undo
 from mydocker.build import cache, secrets
 from mydocker.build.job import Job
 from mydocker.build.request import BuildOptions
@@ -68,6 +69,7 @@ class Builds:
         Raises InvalidRequest, NotFound, CommandFailed, Unsupported, ..., with the line of the Dockerfile.
         """
         arguments = _judge_build_args(build_arg)
+        agents = [secrets.parse_ssh(word) for word in words(ssh, "ssh")]
         hosts = tuple(words(add_host, "add_host"))
         limits = _judge_limits(limits, hosts)
         wanted = _judge_output(output)
@@ -82,19 +84,33 @@ class Builds:
             output=(wanted.kind, wanted.destination), add_hosts=hosts,
             secrets=secrets.Secrets(
                 secrets=dict(secrets.parse_secret(word) for word in words(secret, "secret")),
-                sockets=dict(secrets.parse_ssh(word) for word in words(ssh, "ssh"))),
+                sockets={identity: paths[0] for identity, paths, _ in agents}),
             epoch_ns=_judge_epoch(arguments))
         if platform:
             platforms.parse(platform)
-        runner = _Runner(self._store, self._images, limits)
-        try:
+        with Undo() as undo:
+            runner = _Runner(self._store, self._images, limits)
+            undo.callback(runner.close)
+            keyed = {identity: paths for identity, paths, are_keys in agents if are_keys}
+            if keyed:
+                options = options.replace(secrets=self._start_agents(options.secrets, keyed, undo))
             built = Job(self._store.layout, runner, options, progress or _Silence()).run()
-        finally:
-            runner.close()
         if wanted.pushes:
             for name in options.references:
                 self._push(name, wanted.insecure, progress or _Silence())
         return built
+
+    def _start_agents(self, given: secrets.Secrets, keyed: Mapping[str, Sequence[str]], undo: Undo) -> secrets.Secrets:
+        """Start an agent for each id that has key files in place of a socket."""
+        from mydocker.build.keyagent import KeyAgent  # cold
+
+        self._store.layout.ensure()
+        sockets = dict(given.sockets)
+        for identity, keys in keyed.items():
+            agent = KeyAgent(self._store.layout.run, identity, keys)
+            undo.callback(agent.close)
+            sockets[identity] = agent.socket
+        return given.replace(sockets=sockets)
 
     @staticmethod
     def is_on_stdout(output: str) -> bool:
