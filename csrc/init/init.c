@@ -254,11 +254,21 @@ static void reset_signals(const struct stage *stage) {
     check(stage, sys(SYS_rt_sigprocmask, 2 /* SIG_SETMASK */, (long)zero, 0, 8, 0), "reset the signal mask");
 }
 
+// By RLIMIT_*: podman and docker raise limits that nobody asked for, so an error has to say which one it is.
+#define LIMIT_KINDS 16
+#define LIMIT_ACTION(name) "set process.rlimits RLIMIT_" name
+static const char LIMIT_ACTIONS[LIMIT_KINDS][40] = {
+    LIMIT_ACTION("CPU"), LIMIT_ACTION("FSIZE"), LIMIT_ACTION("DATA"), LIMIT_ACTION("STACK"),
+    LIMIT_ACTION("CORE"), LIMIT_ACTION("RSS"), LIMIT_ACTION("NPROC"), LIMIT_ACTION("NOFILE"),
+    LIMIT_ACTION("MEMLOCK"), LIMIT_ACTION("AS"), LIMIT_ACTION("LOCKS"), LIMIT_ACTION("SIGPENDING"),
+    LIMIT_ACTION("MSGQUEUE"), LIMIT_ACTION("NICE"), LIMIT_ACTION("RTPRIO"), LIMIT_ACTION("RTTIME"),
+};
+
 // Set here and not by the interpreter before: some limits (RLIMIT_AS, RLIMIT_NOFILE, RLIMIT_FSIZE) would stop it.
 static void set_limits(const struct stage *stage) {
     for (uint32_t i = 0; i < stage->plan->limits; i++)
         check(stage, sys(SYS_prlimit64, 0, (long)stage->limits[i].resource, (long)&stage->limits[i].soft, 0, 0),
-              "set a resource limit (process.rlimits)");
+              LIMIT_ACTIONS[stage->limits[i].resource % LIMIT_KINDS]);
 }
 
 static void set_priorities(const struct stage *stage) {

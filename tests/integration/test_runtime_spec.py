@@ -421,6 +421,13 @@ def test_devices_have_their_kind_mode_and_owner_in_nested_directories(runtime: R
         "character special file:1:5:640:3:4", "fifo:0:0:600:0:0", "block special file:7:63:666:0:0"]
 
 
+def test_the_hosts_multiplexer_among_the_devices_gives_way_to_the_containers_in_a_user_namespace_too(mapped: Runtime) -> None:
+    """`podman run --uidmap ... --privileged` lists every node of the host's."""
+    devices = [{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2, "fileMode": 0o666, "uid": 0, "gid": 0}]
+    assert run(mapped, "readlink /dev/ptmx", linux=in_userns(devices=devices)).strip() == "pts/ptmx"
+    assert run(mapped, "readlink /dev/ptmx", linux={"devices": devices}).strip() == "pts/ptmx"
+
+
 def test_something_else_in_a_devices_place_is_an_error(runtime: Runtime) -> None:
     with open(f"{runtime.directory}/rootfs/taken", "w"):
         pass
@@ -444,6 +451,12 @@ def test_attributes_of_the_process(runtime: Runtime) -> None:
         "55", "64", "128", "best-effort:prio6", "5", "0027", "1000", "1001", "1001,5,6", "1", "/tmp",
         # User-mode Linux has one machine only.
         {"x86_64": "i686", "aarch64": "armv8l"}[os.uname().machine] if not os.environ.get("MYDOCKER_TEST_GUEST") else "x86_64"]
+
+
+def test_a_limit_that_may_not_be_raised_is_named(runtime: Runtime) -> None:
+    """Callers add limits that nobody asked for: podman RLIMIT_NPROC to any --ulimit."""
+    process = {"rlimits": [{"type": "RLIMIT_CORE", "soft": 0, "hard": 0}, {"type": "RLIMIT_NOFILE", "soft": 9, "hard": 1 << 40}]}
+    assert "set process.rlimits RLIMIT_NOFILE: operation not permitted" in refuse(runtime, process=process)
 
 
 def test_limits_that_would_stop_the_interpreter_stop_nothing(runtime: Runtime) -> None:

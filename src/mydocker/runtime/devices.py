@@ -194,7 +194,9 @@ def plan_devices(spec: Spec, *, binds: bool) -> MakeDevices:
     }
     for index, device in enumerate(spec.get("linux", {}).get("devices") or ()):
         node = plan_node(device, f"linux.devices[{index}]")
-        nodes[node.path] = node
+        # The host's multiplexer, which privileged containers list: `_link_ptmx` has the container's own there, as runc's.
+        if node.path != "/dev/ptmx":
+            nodes[node.path] = node
     return MakeDevices(nodes=tuple(nodes.values()), binds=binds)
 
 
