@@ -142,6 +142,7 @@ static void tell_user(long error, const char *what, const char *object) {
     at = append(at, end, error == -ENOEXEC  ? ": exec format error\n"
                          : error == -EACCES ? ": permission denied\n"
                          : error == -ENOENT ? ": no such file or directory\n"
+                         : error == 0       ? "\n"
                                             : ": error ");
     if (at > message && at[-1] != '\n')
         at = append(append_number(at, end, -error), end, "\n");
@@ -526,7 +527,7 @@ static void become_hook(const struct stage *stage, const char *path, char **argv
     if (sys(SYS_dup3, fds[FD_HOOK_INPUT], 0, 0, 0, 0) == 0 && sys(SYS_dup3, fds[FD_HOOK_OUTPUT], 1, 0, 0, 0) == 1 &&
         sys(SYS_dup3, fds[FD_HOOK_OUTPUT], 2, 0, 0, 0) == 2 &&
         sys(SYS_close_range, 3, ~0U, CLOSE_RANGE_CLOEXEC, 0, 0) == 0)
-        (void)sys(SYS_execve, (long)path, (long)argv, (long)envp, 0, 0);
+        tell_user(sys(SYS_execve, (long)path, (long)argv, (long)envp, 0, 0), "execute ", path); // among the hook's output
     for (;;)
         sys(SYS_exit_group, EXIT_NOT_FOUND, 0, 0, 0, 0);
 }
@@ -567,8 +568,10 @@ static void fail_hook(const struct stage *stage, uint32_t index, const char *pat
             at += got > 0 ? got : 0;
         }
     }
+    int is_late = error == -ETIMEDOUT; // of which its own words would be "connection timed out"
+    at = append(at, end, is_late ? ": killed, as it ran past its timeout" : "");
     *at = 0;
-    fail(stage, error == -ETIMEDOUT ? "Timeout" : "RuntimeFailed", error, "error running startContainer hook #", text);
+    fail(stage, is_late ? "Timeout" : "RuntimeFailed", is_late ? 0 : error, "error running startContainer hook #", text);
 }
 
 // Inside, with no more rights than the command has: a hook is the image's own program here.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from harness import until
-from runtime_rig import Runtime
+from runtime_rig import PROGRAM, Runtime
 
 pytestmark = pytest.mark.needs("root")
 
@@ -407,6 +407,70 @@ def test_the_roots_propagation_is_as_asked_and_nothing_appears_on_the_host(runti
         assert stream.read().count(runtime.directory) == before
 
 
+def test_a_procfs_that_the_root_file_system_comes_with_is_covered_by_the_containers(runtime: Runtime) -> None:
+    """A chroot that somebody has worked in; mounted in a namespace of the caller's, so that nothing stays on the machine."""
+    bundle = runtime.bundle("ls", "/proc")
+    script = "mount -t proc proc $0/rootfs/proc && exec $1 --root $0/state run --bundle $2 c"
+    line = ["unshare", "-m", "sh", "-c", script, runtime.directory, PROGRAM, bundle]
+    done = subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert [word for word in done.stdout.split() if word.isdigit()] == ["1"]
+
+
+@pytest.mark.parametrize("mount", [
+    {"destination": "/proc", "type": "proc", "source": "proc"},
+    {"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]},
+])
+def test_another_procfs_may_lie_on_proc(runtime: Runtime, mount: dict[str, Any]) -> None:
+    assert run(runtime, "ls -d /proc/self", mounts=mounts_and(runtime, mount)) == "/proc/self\n"
+
+
+@pytest.mark.parametrize(("mount", "field"), [
+    ({"destination": "/proc", "type": "tmpfs", "source": "tmpfs"}, "mounts[7]: mount on /proc: it is inside of /proc"),
+    ({"destination": "/proc", "type": "bind", "source": "/proc/sys", "options": ["bind"]}, "mounts[7]: mount on /proc: it is inside"),
+    ({"destination": "/proc/sys", "type": "proc", "source": "proc"}, "mounts[7]: mount on /proc/sys: it is inside of /proc"),
+    ({"destination": "/etc", "type": "bind", "source": "/etc/passwd", "options": ["bind"]}, "mounts[7]: mount on /etc: not a directory"),
+    ({"destination": "/etc/passwd", "type": "bind", "source": "/etc", "options": ["bind"]}, "mount on /etc/passwd: not a directory"),
+])
+def test_what_cannot_lie_at_a_destination_is_refused_by_field(runtime: Runtime, mount: dict[str, Any], field: str) -> None:
+    assert field in refuse(runtime, mounts=mounts_and(runtime, mount))
+
+
+def test_a_tmpfs_on_the_root_is_the_root(runtime: Runtime) -> None:
+    mount = {"destination": "/", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"]}
+    script = "echo x > /new && awk '$5 == \"/\" {print $8 $9}' /proc/self/mountinfo; ls /dev/pts; test -c /dev/null && echo ok"
+    out = run(runtime, script, mounts=[mount, *mounts_and(runtime)])
+    assert out.split() == ["tmpfstmpfs", "ptmx", "ok"]
+    assert not os.path.exists(f"{runtime.directory}/rootfs/new")
+
+
+def test_a_directory_bound_on_the_root_is_the_root_and_nothing_stays_on_the_host(runtime: Runtime) -> None:
+    other = f"{runtime.directory}/other"
+    subprocess.run(["cp", "-a", f"{runtime.directory}/rootfs", other], check=True)
+    with open(f"{other}/mark", "w") as stream:
+        stream.write("other")
+    with open("/proc/self/mountinfo") as stream:
+        before = stream.read()
+    mount = {"destination": "/", "type": "bind", "source": other, "options": ["rbind", "ro"]}
+    runtime("run", "-d", "--bundle", runtime.bundle("sleep", "100", mounts=[mount, *mounts_and(runtime)]), "c")
+    assert runtime("exec", "c", "sh", "-c", "cat /mark; touch /x 2>&1 | grep -o read-only -i").stdout == "otherRead-only\n"
+    with open("/proc/self/mountinfo") as stream:
+        assert stream.read() == before
+    pid = runtime.state("c")["pid"]
+    with open(f"/proc/{pid}/mountinfo") as stream:
+        assert f"{runtime.directory}/rootfs" not in stream.read()
+
+
+def test_a_destination_with_dots_is_where_its_words_lead(runtime: Runtime) -> None:
+    mount = {"destination": "/nowhere/../srv/./deep", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m"]}
+    assert "size=1024k" in run(runtime, "grep ' /srv/deep ' /proc/self/mountinfo", mounts=mounts_and(runtime, mount))
+
+
+@pytest.mark.needs("hybrid")
+def test_cgroup2_beside_hierarchies_of_v1_is_the_file_system_of_that_name(runtime: Runtime) -> None:
+    mount = {"destination": "/srv/v2", "type": "cgroup2", "source": "cgroup2", "options": ["ro", "nosuid", "noexec", "nodev"]}
+    assert "cgroup.controllers" in run(runtime, "ls /srv/v2", mounts=mounts_and(runtime, mount)).split()
+
+
 # ---- devices
 
 
@@ -537,8 +601,16 @@ def test_a_hook_that_fails_ends_the_start_and_leaves_nothing(runtime: Runtime, k
 def test_a_hook_that_takes_too_long_is_killed(runtime: Runtime, kind: str) -> None:
     hooks = {kind: [{"path": "/bin/sleep", "args": ["sleep", "1234"], "timeout": 1}]}
     done = runtime("run", "--bundle", runtime.bundle("true", hooks=hooks), "c", code=None)
-    assert done.returncode != 0 and f"error running {kind} hook" in done.stderr
+    assert done.returncode != 0 and f"error running {kind} hook #0: /bin/sleep: killed, as it ran past its timeout" in done.stderr
     assert subprocess.run(["pgrep", "-f", "^sleep 1234$"], check=False, stdout=subprocess.DEVNULL).returncode == 1
+    runtime.destroy()
+
+
+@pytest.mark.parametrize("kind", ["prestart", "createRuntime", "createContainer", "startContainer", "poststart"])
+@pytest.mark.parametrize(("path", "reason"), [("/nonexistent", "no such file or directory"), ("/etc/passwd", "permission denied")])
+def test_a_hook_that_cannot_be_run_is_told_from_the_command(runtime: Runtime, kind: str, path: str, reason: str) -> None:
+    done = runtime("run", "--bundle", runtime.bundle("true", hooks={kind: [{"path": path}]}), "c", code=1)
+    assert f"error running {kind} hook #0: {path}: " in done.stderr and reason in done.stderr
     runtime.destroy()
 
 

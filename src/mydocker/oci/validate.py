@@ -194,6 +194,8 @@ def _judge_mounts(spec: dict[str, Any], kinds: dict[str, str]) -> None:
     for index, mount in enumerate(spec.get("mounts", ())):
         if not mount.get("destination"):
             raise InvalidRequest(f"mounts[{index}].destination: missing")
+        if "mount" not in kinds and os.path.normpath(mount["destination"]).strip("/") in ("", "."):
+            raise InvalidRequest(f"mounts[{index}].destination: without a mount namespace there is one root file system only")
         _judge_mappings(mount, f"mounts[{index}].")
     linux = spec.get("linux", {})
     for field in ("maskedPaths", "readonlyPaths"):

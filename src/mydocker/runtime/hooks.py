@@ -17,7 +17,7 @@ import _signal as signal  # type: ignore[import-not-found]  # `signal` itself im
 import os
 
 from mydocker.base import files, log
-from mydocker.base.errors import CommandNotExecutable, CommandNotFound, RuntimeFailed, Timeout
+from mydocker.base.errors import RuntimeFailed, Timeout
 from mydocker.base.jsontext import dumps
 from mydocker.linux import syscalls as sc
 from mydocker.linux.process import wait_pidfd
@@ -79,7 +79,7 @@ def run_program(
     argv: Sequence[str], *, what: str, path: str = "", env: Mapping[str, str] | None = None, stdin: bytes = b"",
     timeout_s: float | None = None,
 ) -> None:
-    """Run a program of the host to its end. Raises RuntimeFailed with the end of its output, Timeout, CommandNotFound."""
+    """Run a program of the host to its end. Raises RuntimeFailed with the end of its output, Timeout."""
     # Memory files and not pipes: whatever the program reads or writes, neither side waits for the other.
     source, sink = os.memfd_create("stdin"), os.memfd_create("output")
     try:
@@ -100,11 +100,11 @@ def _spawn(path: str, argv: Sequence[str], env: Mapping[str, str], source: int, 
     try:
         return os.posix_spawn(path, list(argv), env, file_actions=actions, setsigmask=(), setsigdef=_DEFAULT_SIGNALS)
     except FileNotFoundError:
-        raise CommandNotFound(f"{what}: no such file or directory") from None
+        raise RuntimeFailed(f"{what}: no such file or directory") from None  # not the kind of the command's own absence
     except OSError as error:
-        raise CommandNotExecutable(f"{what}: {os.strerror(error.errno or 0)}") from error
+        raise RuntimeFailed(f"{what}: {os.strerror(error.errno or 0)}") from error
     except ValueError as error:  # an empty name, which posix_spawn of Python refuses itself
-        raise CommandNotExecutable(f"{what}: {error}") from error
+        raise RuntimeFailed(f"{what}: {error}") from error
 
 
 def _wait(pid: int, timeout_s: float | None, what: str) -> int:

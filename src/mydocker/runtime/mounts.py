@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import Mount, Spec
 
 _PATH_DIR = sc.O_PATH | os.O_DIRECTORY
+#: include/linux/proc_ns.h
+_PROC_ROOT_INO = 1
 #: What a process in a user namespace may mount only with a namespace of that kind of its own; else the host's is bound.
 _HOST_VIEWS = {"proc": "/proc", "sysfs": "/sys", "mqueue": "/dev/mqueue"}
 #: What may be mounted inside /proc: files that lxcfs and the like stand in for.
@@ -63,7 +65,8 @@ class MountFilesystem(Record):
         options = self.options
         data = (*options.data, *self._mode_of_covered(root))
         target = self._open_target(root)
-        _refuse_inside_proc(target, self.destination)
+        if self.fstype != "proc":
+            _refuse_inside_proc(self, -1, target)
         if any(len(option) >= MAX_FSCONFIG_BYTES for option in data):
             self._mount_long(root, target, data)
             return
@@ -74,6 +77,8 @@ class MountFilesystem(Record):
                 raise
             mount = open_bind(_HOST_VIEWS[self.fstype], recursive=True)
             set_attributes(mount, options.set, 0, recursive=True)  # a new one would have nothing below it that is writable
+        if self.fstype == "proc":
+            _refuse_inside_proc(self, mount, target)
         self._finish(target, mount)
         _attach_at(root, self.destination, mount, target)
 
@@ -164,10 +169,11 @@ class BindMount(Record):
             target = root.ensure(
                 self.destination, directory=is_directory, behind_links=_may_lead_on(self.destination),
                 no_symlinks=self.destination == "/dev")
-            _refuse_inside_proc(target, self.destination)
         except BaseException:
             os.close(mount)
             raise
+        _refuse_inside_proc(self, mount, target)
+        _refuse_another_kind(mount, target)
         set_attributes(mount, options.set, options.clear | self._forgotten())
         _set_all_below(mount, options)
         _attach_at(root, self.destination, mount, target)
@@ -264,7 +270,7 @@ class MountCgroup(Record):
     def apply(self, root: Rootfs) -> None:
         """Mount it, read-only when the options say so."""
         target = root.ensure(self.destination, directory=True)
-        _refuse_inside_proc(target, self.destination)
+        _refuse_inside_proc(self, -1, target)
         v1 = [(name, directory) for name, directory in self.cgroups if name]
         if not v1:
             attach(self._open_v2(self.options.data), target)
@@ -392,17 +398,41 @@ def _may_lead_on(destination: str) -> bool:
     return destination.split("/", 2)[1] != "dev"
 
 
-def _refuse_inside_proc(target: int, destination: str) -> None:
+def _refuse_inside_proc(operation: MountFilesystem | BindMount | MountCgroup, mount: int, target: int) -> None:
     """Refuse to mount below /proc, by the target's file system and not by its name, but for files that are made for it.
 
-    What writes to /proc later (labels, this runtime) would write to what was mounted there (CVE-2019-16884).
+    What writes to /proc later (labels, this runtime) would write to what was mounted there (CVE-2019-16884). On /proc
+    itself another whole procfs may lie: a root file system may come with one mounted, and runc takes that, too. `mount` is
+    what is to be mounted, or -1; both are closed by a refusal.
     """
-    if sc.fstatfs_type(target) == sc.PROC_SUPER_MAGIC and destination not in _PROC_FILES:
+    if sc.fstatfs_type(target) != sc.PROC_SUPER_MAGIC or operation.destination in _PROC_FILES:
+        return
+    if operation.destination == "/proc" and _is_procfs_root(target) and mount >= 0 and _is_procfs_root(mount):
+        return
+    os.close(target)
+    if mount >= 0:
+        os.close(mount)
+    raise Denied(f"{operation.field}: mount on {operation.destination}: it is inside of /proc")
+
+
+def _is_procfs_root(fd: int) -> bool:
+    return sc.fstatfs_type(fd) == sc.PROC_SUPER_MAGIC and os.fstat(fd).st_ino == _PROC_ROOT_INO
+
+
+def _refuse_another_kind(mount: int, target: int) -> None:
+    """Refuse a file on a directory as mount(2) does; move_mount(2) would only say EINVAL. Both are closed by a refusal."""
+    if stat.S_ISDIR(os.fstat(target).st_mode) and not stat.S_ISDIR(os.fstat(mount).st_mode):
         os.close(target)
-        raise Denied(f"mount on {destination}: it is inside of /proc")
+        os.close(mount)
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
 
 
 def _attach_at(root: Rootfs, destination: str, mount: int, target: int) -> None:
+    if destination == "/":
+        kept = os.dup(mount)
+        attach(mount, target)
+        root.go_on_in(kept)
+        return
     if destination == "/dev":
         root.dev_fd = os.dup(mount)
     attach(mount, target)
@@ -452,6 +482,17 @@ def shows_host_dev(operation: Operation) -> bool:
         isinstance(operation, BindMount) or operation.fstype == "devtmpfs")
 
 
+def clean_path(path: str) -> str:
+    """Return an absolute path without empty parts, `.` and `..`, by its words alone, as Go's filepath.Clean has it."""
+    parts: list[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            del parts[-1:]
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/" + "/".join(parts)
+
+
 def plan_mount(
     mount: Mount, field: str, around: Surroundings
 ) -> MountFilesystem | BindMount | Remount | MountCgroup:
@@ -459,7 +500,7 @@ def plan_mount(
     # "Runtimes SHOULD NOT" take a relative one, but runc does, from the root.
     # One that begins with the root's own path on the host is taken from there, as runc does.
     destination = around.inside(mount["destination"]) or mount["destination"]
-    destination = "/" + "/".join(part for part in destination.split("/") if part not in ("", "."))
+    destination = clean_path(destination)
     options = parse_mount_options(mount.get("options") or ())
     fstype, source = mount.get("type") or "", mount.get("source") or ""
     if options.remount:
@@ -473,7 +514,8 @@ def plan_mount(
         return BindMount(
             field=field, destination=destination, source=source, options=options.replace(recursive=recursive),
             keeps_attributes=around.in_user_namespace, inside=around.inside(source))
-    if fstype in ("cgroup", "cgroup2"):
+    # Beside v1 hierarchies cgroup2 is one file system among others.
+    if fstype == "cgroup" or (fstype == "cgroup2" and not any(name for name, _ in around.cgroups)):
         return MountCgroup(
             field=field, destination=destination, options=options, cgroups=around.cgroups,
             is_namespaced=around.own_cgroup_namespace)

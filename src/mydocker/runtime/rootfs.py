@@ -68,6 +68,16 @@ class Rootfs:
                 raise RuntimeFailed(f"make /dev: {os.strerror(error.errno or 0)}") from error
             raise Denied("make devices: /dev of the root file system must be an ordinary directory") from error
 
+    def go_on_in(self, fd: int) -> None:
+        """Take another root, which was mounted over this one, as crun does; what was mounted before is covered. Raises Denied.
+
+        A descriptor looks at what it was opened on, and never at what came on top of that.
+        """
+        os.close(self.fd)
+        os.close(self.dev_fd)
+        self.fd = fd
+        self.find_dev()
+
     def ensure_console(self) -> int:
         """Open /dev/console (O_PATH), making it where it is missing; never behind a link. Raises Denied. The caller closes it."""
         try:
