@@ -1,6 +1,6 @@
 """What is mounted where in a container: decided first (`plan_rootfs`, pure), then done in order (`apply` of each).
 
-Sources: runtime-spec config.md "Mounts", config-linux.md "Default Filesystems", "Masked Paths", "Readonly Paths".
+Sources: runtime-spec config.md "Mounts", config-linux.md "Default Filesystems". What is hidden afterwards: masks.py.
 """
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from mydocker.base.record import Record
 from mydocker.linux import syscalls as sc
 
 from . import sync
-from .devices import FindNull, MakeDevices, check_null, plan_devices
+from .devices import FindNull, MakeDevices, plan_devices
+from .masks import MaskPath, ReadonlyPath
 from .mountopts import FORGOTTEN, MountOptions, parse_mount_options
 from .rootfs import MAX_FSCONFIG_BYTES, Rootfs, attach, clone_fd, open_bind, open_filesystem, set_attributes
 
@@ -338,59 +339,6 @@ class SealDev(Record):
     def apply(self, root: Rootfs) -> None:
         """Set the attribute, by descriptor."""
         set_attributes(root.dev_fd, sc.MOUNT_ATTR_RDONLY, 0)
-
-
-class MaskPath(Record):
-    """Hide a path: an empty read-only directory over a directory, /dev/null over anything else."""
-
-    field: str
-    path: str
-
-    def apply(self, root: Rootfs) -> None:
-        """Hide it; what does not exist needs no hiding."""
-        try:
-            target = root.open(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        if stat.S_ISDIR(os.fstat(target).st_mode):
-            mount = _open_nothing(root)
-        else:
-            mount = clone_fd(_open_null(root))
-            # Read-only: otherwise chmod of the masked path would change the container's /dev/null.
-            set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0)
-        attach(mount, target)
-
-
-def _open_nothing(root: Rootfs) -> int:
-    """Return a mount of the one empty directory that hides all directories: a file system for each would be a waste."""
-    if root.empty_fd < 0:
-        root.empty_fd = open_filesystem("tmpfs", "tmpfs", ("size=0k", "nr_inodes=2", "mode=755"), sc.MOUNT_ATTR_RDONLY)
-        return os.dup(root.empty_fd)  # the first is attached, the others are copies of it
-    return clone_fd(root.empty_fd)
-
-
-def _open_null(root: Rootfs) -> int:
-    if root.null_fd < 0:
-        root.null_fd = os.open("/dev/null", sc.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)  # the host's, still in view
-        check_null(root.null_fd)
-    return root.null_fd
-
-
-class ReadonlyPath(Record):
-    """Make a path read-only by a bind of itself."""
-
-    field: str
-    path: str
-
-    def apply(self, root: Rootfs) -> None:
-        """Bind it read-only; what does not exist is left alone."""
-        try:
-            target = root.open(self.path)
-        except (FileNotFoundError, NotADirectoryError):
-            return
-        mount = clone_fd(target, recursive=True)
-        set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0, recursive=True)
-        attach(mount, target)
 
 
 def _may_lead_on(destination: str) -> bool:
