@@ -18,6 +18,8 @@ from attack_rig import build_attack, load_image, own_programs
 from harness import Mydocker, is_running, process_environ, processes
 from image_rig import member
 
+from mydocker import Engine
+
 pytestmark = [pytest.mark.needs("root", "overlay", "gcc")]
 
 @pytest.fixture
@@ -84,6 +86,38 @@ def test_one_who_may_trace_everything_sees_nothing_of_the_host_in_who_joins_its_
     lines = mydocker("logs", "c").out.splitlines()
     assert "saw /memfd:mydocker-init (deleted)" in lines, "it looked while we entered"
     assert {line for line in lines if not line.startswith("saw /bin/")} <= {"saw /memfd:mydocker-init (deleted)", "gone", "hidden"}
+
+
+def test_who_keeps_the_last_stage_open_for_writing_stops_no_start(mydocker: Mydocker, busybox: str, engine: Engine) -> None:
+    """A container that got hold of the sealed program cannot write it, but execve(2) of what is open for writing is ETXTBSY.
+
+    All starts of a launcher share its copy: one container could stop them all. Taken here from outside, so that it is sure.
+    """
+    held = []
+    engine.containers.run(busybox, ["true"], rm=True)
+    try:
+        for pid in children():
+            held += [os.open(path, os.O_RDWR) for path in programs_of(pid)]
+        assert held, "the launcher has no copy"
+        assert engine.containers.run(busybox, ["true"], rm=True).exit_code == 0
+        with engine.containers.run(busybox, ["sleep", "1000"], detach=True) as joined:
+            assert engine.containers.run(busybox, ["true"], rm=True, pid=f"container:{joined.id}").exit_code == 0
+    finally:
+        for fd in held:
+            os.close(fd)
+
+
+def children() -> list[int]:
+    """Return the pids of this process's children, the launcher among them."""
+    with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as stream:
+        return [int(pid) for pid in stream.read().split()]
+
+
+def programs_of(pid: int) -> list[str]:
+    """Return the paths of a process's descriptors that lead to a copy of the last stage."""
+    directory = f"/proc/{pid}/fd"
+    paths = [f"{directory}/{fd}" for fd in os.listdir(directory)]
+    return [path for path in paths if os.readlink(path).startswith("/memfd:mydocker-init")]
 
 
 def test_a_command_that_is_the_entering_program_itself_gets_nothing(

@@ -17,7 +17,7 @@ from mydocker.linux import syscalls as sc
 
 from . import console, sync
 from .descriptors import pass_on
-from .plan import Credentials, LastStage, last_stage_fd, open_sealed, pack_plan
+from .plan import Credentials, LastStage, execute, open_sealed, pack_plan
 from .users import find_home, resolve_user
 
 TYPE_CHECKING = False
@@ -159,7 +159,7 @@ def execute_last_stage(process: Process, credentials: Credentials, last: LastSta
         if fd >= 0:
             os.set_inheritable(fd, True)
     pass_on(last.preserve_fds)
-    os.execve(last_stage_fd(), ["mydocker-init", str(plan_fd)], {})
+    execute(lambda program_fd: os.execve(program_fd, ["mydocker-init", str(plan_fd)], {}))
 
 
 def has_home(process: Process) -> bool:

@@ -6,6 +6,7 @@ and shared: sealed, nobody can write it, not even through /proc/PID/exe (memfd_c
 """
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -17,9 +18,12 @@ from mydocker.linux import caps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
 
     from mydocker.oci.runtime_spec import Hook, Process
+
+    _Result = TypeVar("_Result")
 
 _HEADER = struct.Struct("=8s4I4I2I4I6iQ5Q56s")
 _HOOK = struct.Struct("=4I")
@@ -170,6 +174,8 @@ def open_sealed(name: str, content: bytes) -> int:
 
 
 _program_fd = -1
+#: How often who sees this process come, and may open what it executes, has to be faster than it.
+_MAX_COPIES = 20
 
 
 def last_stage_fd() -> int:
@@ -179,6 +185,23 @@ def last_stage_fd() -> int:
         program = files.read_bytes(program_path("mydocker-init"))
         _program_fd = open_sealed("mydocker-init", program)
     return _program_fd
+
+
+def execute(program: Callable[[int], _Result]) -> _Result:
+    """Call `program` with the descriptor of the last stage to execute it, with that of a new copy where it is ETXTBSY.
+
+    The seals keep everybody from writing it, not from opening it for writing, and as long as a container has it open so
+    (/proc/PID/exe of what entered it), execve(2) refuses it: one container could keep all others from being started.
+    """
+    global _program_fd
+    for _ in range(_MAX_COPIES):
+        try:
+            return program(last_stage_fd())
+        except OSError as error:
+            if error.errno != errno.ETXTBSY:
+                raise
+            _program_fd = open_sealed("mydocker-init", os.pread(_program_fd, os.fstat(_program_fd).st_size, 0))
+    return program(_program_fd)
 
 
 def program_path(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import _socket
 import os
 
-from .plan import last_stage_fd
+from .plan import execute
 
 _MAX_MESSAGE_BYTES = 16
 
@@ -21,7 +21,7 @@ def open_procfs_of(pid_namespace_fd: int, data: tuple[str, ...]) -> int:
         for fd in (pid_namespace_fd, theirs.fileno()):
             os.set_inheritable(fd, True)
         argv = ["mydocker-init", "--procfs", str(pid_namespace_fd), str(theirs.fileno()), *data]
-        pid = os.posix_spawn(f"/proc/self/fd/{last_stage_fd()}", argv, {})
+        pid = execute(lambda program_fd: os.posix_spawn(f"/proc/self/fd/{program_fd}", argv, {}))
         theirs.close()
         try:
             message, ancillary, _, _ = ours.recvmsg(_MAX_MESSAGE_BYTES, _socket.CMSG_SPACE(4), _socket.MSG_CMSG_CLOEXEC)

@@ -48,7 +48,7 @@ def pack_failure(error: BaseException) -> bytes:
         kind, text = type(error).__name__, f"{error.message}; {error.hint}" if error.hint else error.message
     elif isinstance(error, OSError):
         kind, text, number = "RuntimeFailed", "make the container", error.errno or 0
-        if error.filename is not None:
+        if isinstance(error.filename, (str, bytes)):  # os.execve(fd) and others have the descriptor there
             text += f": {os.fsdecode(error.filename)}"
     else:
         kind, text = "RuntimeFailed", f"internal error: {type(error).__name__}: {error}{_place_of(error)}"

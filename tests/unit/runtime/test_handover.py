@@ -36,6 +36,12 @@ def test_a_bug_is_reported_with_its_line() -> None:
     assert text.startswith("internal error: error: ") and "(test_handover.py, line " in text
 
 
+def test_an_error_of_a_descriptor_is_reported_without_its_number() -> None:
+    with pytest.raises(OSError) as caught:
+        os.execve(3 << 20, ["x"], {})
+    assert unpack_failure(pack_failure(caught.value)).message == "make the container: Bad file descriptor"
+
+
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
 def test_a_string_that_no_program_takes_is_refused_by_its_field(text: str) -> None:
     with pytest.raises(InvalidRequest, match=r"process\.env: "):
