@@ -28,7 +28,7 @@ from .handover import (
     score_for_oom_killer,
     take_stdio,
 )
-from .mounts import Operation, apply_operations
+from .mounts import apply_operations
 from .plan import (
     DEFAULT_UMASK,
     NO_ATTRIBUTES,
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from mydocker.oci.runtime_spec import Mount, Process, Spec
+
+    from .mounts import Operation
 
 _PROPAGATION = {
     "private": sc.MS_PRIVATE, "rprivate": sc.MS_PRIVATE | sc.MS_REC,

@@ -20,7 +20,11 @@ from .rootfs import MAX_FSCONFIG_BYTES, Rootfs, attach, clone_fd, open_bind, ope
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from mydocker.oci.runtime_spec import Mount, Spec
+
+    from .remount import Remount
 
 _PATH_DIR = sc.O_PATH | os.O_DIRECTORY
 #: include/linux/proc_ns.h
@@ -91,7 +95,7 @@ class MountFilesystem(Record):
 
             copy_covered(target, mount)
             set_attributes(mount, options.set & sc.MOUNT_ATTR_RDONLY, 0)
-        _set_all_below(mount, options)
+        set_all_below(mount, options)
 
     def _mount_long(self, root: Rootfs, target: int, data: tuple[str, ...]) -> None:
         from .longmount import mount_long  # cold: imported by the creator already where an option is long
@@ -176,7 +180,7 @@ class BindMount(Record):
         _refuse_inside_proc(self, mount, target)
         _refuse_another_kind(mount, target)
         set_attributes(mount, options.set, options.clear | self._forgotten())
-        _set_all_below(mount, options)
+        set_all_below(mount, options)
         _attach_at(root, self.destination, mount, target)
 
     def _forgotten(self) -> int:
@@ -222,37 +226,6 @@ def open_source(bind: BindMount) -> int:
     except OSError as error:
         raise RuntimeFailed(
             f"{bind.field}: bind source path {bind.source}: {(error.strerror or str(error)).lower()}") from error
-
-
-class Remount(Record):
-    """Change the attributes of what is mounted at a destination already, and its file system's options where not bound."""
-
-    field: str
-    destination: str
-    options: MountOptions
-
-    def apply(self, root: Rootfs) -> None:
-        """Change them, by descriptor."""
-        fd = root.open(self.destination)
-        try:
-            options = self.options
-            if options.data and not options.bind:
-                _reconfigure(fd, options.data)
-            set_attributes(fd, options.set, options.clear)
-            _set_all_below(fd, options)
-        finally:
-            os.close(fd)
-
-
-def _reconfigure(fd: int, data: tuple[str, ...]) -> None:
-    context = sc.fspick(fd, "", sc.FSPICK_CLOEXEC | sc.FSPICK_EMPTY_PATH)
-    try:
-        for option in data:
-            key, equals, value = option.partition("=")
-            sc.fsconfig(context, sc.FSCONFIG_SET_STRING if equals else sc.FSCONFIG_SET_FLAG, key, value if equals else None, 0)
-        sc.fsconfig(context, sc.FSCONFIG_CMD_RECONFIGURE, None, None, 0)
-    finally:
-        os.close(context)
 
 
 class MountCgroup(Record):
@@ -386,7 +359,7 @@ def _attach_at(root: Rootfs, destination: str, mount: int, target: int) -> None:
     attach(mount, target)
 
 
-def _set_all_below(mount_fd: int, options: MountOptions) -> None:
+def set_all_below(mount_fd: int, options: MountOptions) -> None:
     """Set the recursive attributes, and the propagation."""
     set_attributes(mount_fd, options.recursive_set, options.recursive_clear, recursive=True)
     _propagate(mount_fd, options)
@@ -397,10 +370,11 @@ def _propagate(mount_fd: int, options: MountOptions) -> None:
         set_attributes(mount_fd, 0, 0, recursive=recursive, propagation=propagation)
 
 
-Operation = (
-    MountFilesystem | BindMount | Remount | MountCgroup | MakeConsole | SealDev | MakeDevices | FindNull | MaskPath
-    | ReadonlyPath
-)
+if TYPE_CHECKING:
+    Operation: TypeAlias = (
+        MountFilesystem | BindMount | Remount | MountCgroup | MakeConsole | SealDev | MakeDevices | FindNull | MaskPath
+        | ReadonlyPath
+    )
 
 
 def plan_rootfs(spec: Spec, around: Surroundings) -> list[Operation]:
@@ -452,6 +426,8 @@ def plan_mount(
     options = parse_mount_options(mount.get("options") or ())
     fstype, source = mount.get("type") or "", mount.get("source") or ""
     if options.remount:
+        from .remount import Remount  # cold: few specs have one; here, in the creator, and so for the init, too
+
         return Remount(field=field, destination=destination, options=options)
     if options.bind or fstype in ("bind", "rbind"):
         if not source:

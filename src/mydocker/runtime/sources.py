@@ -18,7 +18,7 @@ from mydocker.linux import syscalls as sc
 from . import sync
 from .devices import MakeDevices, Node, plan_node
 from .idmap import map_id, open_mapped_userns, parse_mount_mappings
-from .mounts import BindMount, Operation, map_mount, open_source
+from .mounts import BindMount, map_mount, open_source
 from .rootfs import open_filesystem, set_attributes
 
 TYPE_CHECKING = False
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from mydocker.oci.runtime_spec import IdMapping, Linux, Mount, Spec
 
+    from .mounts import Operation
     from .namespaces import NamespacePlan
 
 
