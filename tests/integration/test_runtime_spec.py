@@ -523,6 +523,20 @@ def test_a_limit_that_may_not_be_raised_is_named(runtime: Runtime) -> None:
     assert "set process.rlimits RLIMIT_NOFILE: operation not permitted" in refuse(runtime, process=process)
 
 
+@pytest.mark.needs("memory")
+def test_a_memory_limit_in_which_nothing_can_start_is_named(runtime: Runtime) -> None:
+    text = refuse(runtime, linux={"resources": {"memory": {"limit": 100000}}})
+    assert "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?)" in text
+
+
+def test_a_root_that_is_not_there_is_named(runtime: Runtime) -> None:
+    assert "root.path: " in (text := refuse(runtime, root={"path": "nowhere"})) and "nowhere: no such directory" in text
+
+
+def test_processors_of_exec_that_are_none_are_refused_where_they_are_written(runtime: Runtime) -> None:
+    assert "process.execCPUAffinity.final: 'x'" in refuse(runtime, process={"execCPUAffinity": {"initial": "0", "final": "x"}})
+
+
 def test_limits_that_would_stop_the_interpreter_stop_nothing(runtime: Runtime) -> None:
     limits = [{"type": "RLIMIT_AS", "soft": 64 << 20, "hard": 64 << 20}, {"type": "RLIMIT_FSIZE", "soft": 16, "hard": 16},
               {"type": "RLIMIT_NOFILE", "soft": 4, "hard": 4}]

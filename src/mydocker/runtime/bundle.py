@@ -24,6 +24,7 @@ from .create import create
 from .descriptors import announce_listen_fds
 from .handshake import Handshake, connect_console, send_pidfd
 from .state import FIFO, SPEC, STATE, ContainerState, StateRoot, remove_directory
+from .sync import PeerDied
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
     """
     arguments = context.arguments
     bundle = load_bundle(arguments["bundle"], arguments["config"])
+    if not os.path.isdir(bundle.rootfs):
+        raise NotFound(f"root.path: {bundle.rootfs}: no such directory")
     if "process" not in bundle.spec:
         bundle = with_no_process(bundle, will_start=not wait_at_fifo)
     process = bundle.spec["process"]
@@ -105,7 +108,12 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         files.save_json(STATE, state.to_document(), dir_fd=lock.fd)
         trace.point("wrote runtime state")
         handshake = Handshake(created.channel, process["args"] or [""])
-        console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
+        try:
+            console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
+        except PeerDied as error:
+            from .oom import explain_death  # cold
+
+            raise explain_death(created.cgroup, error) from error
         if arguments["pid-file"]:
             write_pid_file(arguments["pid-file"], created.pid)
         if arguments["pidfd-socket"]:

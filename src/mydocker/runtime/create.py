@@ -211,7 +211,7 @@ def needs_attributes(spec: Spec) -> bool:
     process = spec["process"]
     return bool(
         process.get("rlimits") or process.get("oomScoreAdj") is not None or process.get("scheduler")
-        or process.get("ioPriority") or spec.get("linux", {}).get("personality")
+        or process.get("ioPriority") or process.get("execCPUAffinity") or spec.get("linux", {}).get("personality")
         or spec.get("linux", {}).get("memoryPolicy") is not None)
 
 

@@ -136,10 +136,8 @@ def with_attributes(order: ExecOrder) -> ExecOrder:
     if not any(process.get(key) for key in ("rlimits", "scheduler", "ioPriority", "execCPUAffinity")) and not any(
             value is not None for value in (process.get("oomScoreAdj"), linux.get("personality"), linux.get("memoryPolicy"))):
         return order
-    from .attributes import parse_numbers, plan_attributes  # cold: and so that the child need not import it inside
+    from .attributes import plan_attributes  # cold: and so that the child need not import it inside
 
-    for key, text in process.get("execCPUAffinity", {}).items():
-        parse_numbers(str(text), f"process.execCPUAffinity.{key}")
     return order.replace(attributes=plan_attributes(process, linux))
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mydocker.oci.runtime_spec import Mount, Spec
 
     from .remount import Remount
+    from .sealeddev import MakeConsole, SealDev
 
 _PATH_DIR = sc.O_PATH | os.O_DIRECTORY
 #: include/linux/proc_ns.h
@@ -293,27 +294,6 @@ def _link_controllers(fd: int, v1: list[tuple[str, str]]) -> None:
             os.symlink(name, controller, dir_fd=fd)
 
 
-class MakeConsole(Record):
-    """Make the file that the terminal will be mounted on: later it cannot be made in a /dev that is read-only."""
-
-    field: str
-    path: str = "/dev/console"
-
-    def apply(self, root: Rootfs) -> None:
-        """Make it where it is missing."""
-        os.close(root.ensure_console())
-
-
-class SealDev(Record):
-    """Make what is mounted on /dev read-only once everything in it is made."""
-
-    field: str
-
-    def apply(self, root: Rootfs) -> None:
-        """Set the attribute, by descriptor."""
-        set_attributes(root.dev_fd, sc.MOUNT_ATTR_RDONLY, 0)
-
-
 def _may_lead_on(destination: str) -> bool:
     """Tell whether a dangling link may be in a mount point's place: not where devices are made (CVE-2026-41579)."""
     return destination.split("/", 2)[1] != "dev"
@@ -386,6 +366,8 @@ def plan_rootfs(spec: Spec, around: Surroundings) -> list[Operation]:
         options = operation.options
         if operation.destination == "/dev" and isinstance(operation, MountFilesystem) and options.set & sc.MOUNT_ATTR_RDONLY:
             # Read-only from the start, nothing could be made in it.
+            from .sealeddev import MakeConsole, SealDev  # cold: few specs have it
+
             seals = [MakeConsole(field=operation.field)] if spec.get("process", {}).get("terminal") else []
             seals.append(SealDev(field=operation.field))
             operation = operation.replace(options=options.replace(set=options.set & ~sc.MOUNT_ATTR_RDONLY))

@@ -119,10 +119,10 @@ def plan(limits: Resources, found: Hierarchy, v1_directories: dict[str, str], v2
     on_v2 += v2.plan_unified(limits)
     for write in on_v2:
         if write.controller not in found.v2_controllers and not (write.controller == _CORE and v2_directory):
-            invalid = "invalid configuration: " if write.field.startswith("unified") and found.v1 else ""
+            is_unified = write.field.startswith("unified") and found.v1
             raise Unsupported(
-                f"{invalid}apply resources.{write.field}: this machine has no cgroup controller {write.controller}"
-                f"{' on v2' if found.v1 else ''}",
+                f"{'invalid configuration: ' if is_unified else ''}apply resources.{write.field}: "
+                f"this machine has no cgroup controller {write.controller}{' on v2' if is_unified else ''}",
                 hint="leave this limit out; /proc/cgroups lists what the kernel has",
             )
     return placed + [Placed(is_v1=False, write=write) for write in on_v2]

@@ -9,10 +9,10 @@ from mydocker.base.errors import Conflict, InvalidRequest, Unsupported
 from mydocker.base.jsontext import dumps
 from mydocker.base.units import parse_duration
 from mydocker.linux import syscalls as sc
-from mydocker.linux.cgroup.accounting import read_keyed
 from mydocker.linux.process import open_pidfd
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.cli import write_out
+from mydocker.runtime.oom import count_oom_kills
 from mydocker.runtime.status import find_status
 
 TYPE_CHECKING = False
@@ -94,14 +94,6 @@ def is_oom(group: Cgroup, known: int, kills: int) -> bool:
     v1 tells before it kills; v2 also when a limit is merely met, so there the number of kills decides.
     """
     return os.path.isdir(group.v1["memory"]) if "memory" in group.v1 else kills > known
-
-
-def count_oom_kills(group: Cgroup) -> int:
-    """Return how often the kernel has killed a process of the cgroup for want of memory."""
-    for path in (f"{group.v1['memory']}/memory.oom_control" if "memory" in group.v1 else "", f"{group.v2}/memory.events"):
-        if path and "oom_kill" in (values := read_keyed(path)):
-            return values["oom_kill"]
-    return 0
 
 
 def write_event(container_id: str, kind: str, data: dict[str, Any] | None) -> int:
