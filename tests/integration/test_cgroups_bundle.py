@@ -307,3 +307,13 @@ def test_a_container_whose_cgroup_is_gone_is_entered_where_its_init_went_and_del
     runtime("delete", "--force", "c")
     assert runtime.ids() == []
     assert reap(pid) == -9
+
+
+@pytest.mark.needs("memory", "busybox")
+@pytest.mark.parametrize("verb", ["create", "run"])
+def test_memory_in_which_nothing_can_start_is_what_the_error_names(runtime: Runtime, verb: str) -> None:
+    bundle = runtime.bundle("true", linux={"resources": {"memory": {"limit": 4096}}})
+    failed = runtime(verb, "--bundle", bundle, "c", code=1)
+    assert "linux.resources.memory.limit: container init was OOM-killed (memory limit too low?): it is 4096 bytes" in failed.stderr
+    assert failed.stderr.count("\n") == 1
+    assert runtime.ids() == []

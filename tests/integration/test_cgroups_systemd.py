@@ -183,6 +183,23 @@ def test_a_start_that_fails_leaves_no_unit(manager: Systemd, runtime: Runtime) -
     assert "slice:prefix:name" in manager(*program, "run", "--detach", "--bundle", bundle(runtime, "/a/b"), "gone", code=1)
 
 
+@pytest.mark.needs("cgroup2", "systemd", "busybox")
+@pytest.mark.time_limit(120)
+@pytest.mark.parametrize(("resources", "field", "value"), [
+    ({"memory": {"limit": 4096}}, "memory.limit", "4096"), ({"unified": {"memory.max": "4096"}}, "unified.memory.max", "4096"),
+    ({"memory": {"limit": 300 << 10}, "pids": {"limit": 9}}, "memory.limit", "307200"),
+], ids=["limit", "unified", "init"])
+def test_memory_in_which_nothing_can_start_is_what_the_error_names_and_leaves_no_unit(
+    manager: Systemd, runtime: Runtime, resources: dict[str, object], field: str, value: str,
+) -> None:
+    program = (PROGRAM, "--root", runtime.root, "--systemd-cgroup")
+    path = bundle(runtime, "machine.slice:test:tiny", resources=resources)
+    said = manager(*program, "run", "--detach", "--bundle", path, "tiny", code=1)
+    assert f"linux.resources.{field}: container init was OOM-killed (memory limit too low?): it is {value} bytes" in said
+    assert manager.show("test-tiny.scope", "LoadState") == {"LoadState": "not-found"}
+    assert not os.path.exists(group_of("/machine.slice/test-tiny.scope"))
+
+
 # ---- without systemd
 
 @pytest.mark.needs("busybox")

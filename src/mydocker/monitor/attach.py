@@ -158,8 +158,10 @@ class Session:
         if self.failure is not None:
             raise self.failure
         if self.exit is not None:
-            raise self.exit.error() or Unavailable(
-                f"start the container: it ended with exit code {self.exit.exit_code} before its command ran")
+            raise self.exit.error() or (Unavailable(
+                "start the container: container init was OOM-killed (memory limit too low?)", hint="raise its --memory")
+                if self.exit.oom_killed else Unavailable(
+                    f"start the container: it ended with exit code {self.exit.exit_code} before its command ran"))
 
     def ping(self, watch: Callable[[], None] | None = None) -> None:
         """Wait until the monitor is there and answers, or has told the end of what ran. Raises what was reported in place of

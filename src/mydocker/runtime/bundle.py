@@ -111,9 +111,10 @@ def make(context: Context, *, wait_at_fifo: bool) -> Made:
         try:
             console = handshake.wait_ready(console_here=wants_terminal and console_socket is None)
         except PeerDied as error:
-            from .oom import explain_death  # cold
+            from mydocker.linux.cgroup.outofmemory import blame  # cold
 
-            raise explain_death(created.cgroup, error) from error
+            blame(error, bundle.spec.get("linux", {}).get("resources") or {}, created.cgroup)
+            raise
         if arguments["pid-file"]:
             write_pid_file(arguments["pid-file"], created.pid)
         if arguments["pidfd-socket"]:

@@ -98,16 +98,23 @@ def create(
 
             entering = Entering(closing)
             order = order.replace(pid_namespace_fd=namespaces.late_pid.fd, report_fd=entering.report.fileno())
-        pid, pidfd = clone_init(order, namespaces, cgroup, channel, inner)
-        if not namespaces.all & sc.CLONE_NEWNS:
-            undo.callback(unmount_root, root_path)
-        undo.callback(lambda: kill_and_reap(pid, pidfd))
-        cgroup.settle()
-        inner.close()
-        log.debug("cloned", container=container_id, pid=pid)
-        serve_init(order, pid, channel)
-        if entering is not None:
-            pid, pidfd = entering.finish(pid, pidfd)
+        try:
+            pid, pidfd = clone_init(order, namespaces, cgroup, channel, inner)
+            if not namespaces.all & sc.CLONE_NEWNS:
+                undo.callback(unmount_root, root_path)
+            undo.callback(lambda: kill_and_reap(pid, pidfd))
+            if not cgroup.settle(pidfd):
+                raise sync.PeerDied(sync.DIED)
+            inner.close()
+            log.debug("cloned", container=container_id, pid=pid)
+            serve_init(order, pid, channel)
+            if entering is not None:
+                pid, pidfd = entering.finish(pid, pidfd)
+        except (sync.PeerDied, OSError) as error:
+            from mydocker.linux.cgroup.outofmemory import blame  # cold
+
+            blame(error, linux.get("resources", {}), cgroup)
+            raise
         undo.pop_all()
     return Created(pid=pid, pidfd=pidfd, channel=channel, cgroup=cgroup, network_fd=order.network_fd)
 

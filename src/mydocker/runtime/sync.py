@@ -71,6 +71,9 @@ def unpack_failure(message: bytes) -> MydockerError:
     return KINDS.get(kind.decode("ascii", "replace"), RuntimeFailed)(os.fsdecode(text) + reason)
 
 
+DIED = "start the container: its init, or whoever creates it, ended before it could be started"
+
+
 class PeerDied(RuntimeFailed):
     """The other side ended without saying why."""
 
@@ -96,7 +99,7 @@ def receive_message(sock: _socket.socket, expected: bytes) -> tuple[bytes, int]:
     if message[:1] == FAILED:
         raise unpack_failure(message)
     if not message:
-        raise PeerDied("start the container: its init, or whoever creates it, ended before it could be started")
+        raise PeerDied(DIED)
     if message[:1] != expected:
         raise RuntimeFailed(f"start the container: received message {message[:1]!r} where {expected!r} was due")
     return message[1:], fd

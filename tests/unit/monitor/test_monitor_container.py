@@ -577,3 +577,12 @@ def test_torn_record_is_cut_off(rig: Rig) -> None:
     log = run.read("container.log")
     assert log.endswith(b" is here\n") and 4_900 < len(log) <= 5_000
     assert record.log_dropped_bytes > 0
+
+
+def test_start_that_ran_out_of_memory_says_so() -> None:
+    ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    with Session(ours) as session:
+        theirs.send(b"Xexit_code 137\nsignal 9\noom_killed 1\n")
+        with pytest.raises(Unavailable, match="OOM-killed"):
+            session.wait_started()
+    theirs.close()

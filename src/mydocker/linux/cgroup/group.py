@@ -218,12 +218,16 @@ class Cgroup:
 
         apply(self, resources)
 
-    def settle(self) -> None:
-        """Tell that the container's init is, or will be in a moment, in the cgroup. Raises Timeout when it does not come."""
-        if self.stand_in:
-            from .systemd import settle  # cold
+    def settle(self, pidfd: int) -> bool:
+        """Tell that the container's init is, or will be in a moment, in the cgroup; False when it has ended on the way.
 
-            settle(self)
+        Raises Timeout when it does not come.
+        """
+        if not self.stand_in:
+            return True
+        from .systemd import settle  # cold
+
+        return settle(self, pidfd)
 
     # ---- processes
 

@@ -13,10 +13,12 @@ import time
 
 from mydocker.base.errors import Conflict, MydockerError, NotFound, Timeout, Unavailable, Unsupported
 from mydocker.linux.dbus import Bus
+from mydocker.linux.process import wait_pidfd
 
 from . import units
 from .claiming import claim
 from .hierarchy import hierarchy
+from .outofmemory import refuse
 from .resources import parse_resources
 
 TYPE_CHECKING = False
@@ -149,8 +151,13 @@ def claim_unit(
             manager.start(name.unit, properties)
             try:
                 group = claim(_path(name, manager), resources, occupants=(stand_in,))
-            except BaseException:
+                if _was_killed(stand_in):
+                    raise Unavailable(f"start unit {name.unit}: what was in it was killed")
+            except BaseException as error:
+                was_killed = _was_killed(stand_in)
                 manager.stop(name.unit)
+                if was_killed and (reason := refuse(resources)) is not None:
+                    raise reason from error  # and not that its files are gone
                 raise
         except BaseException:
             _end(stand_in)
@@ -188,24 +195,36 @@ def _fork_stand_in() -> int:
     return pid
 
 
+def _was_killed(pid: int) -> bool:
+    """Tell whether somebody else has killed the stand-in: nobody but the kernel would, for want of memory."""
+    ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    return ended is not None and ended.si_status == _SIGKILL
+
+
 def _end(pid: int) -> None:
     os.kill(pid, _SIGKILL)
     os.waitpid(pid, 0)
 
 
-def settle(group: Cgroup, timeout_s: float = 10.0) -> None:
-    """Take the stand-in away once somebody else is in every directory, so that systemd sees the scope live. Raises Timeout."""
+def settle(group: Cgroup, pidfd: int, timeout_s: float = 10.0) -> bool:
+    """Take the stand-in away once somebody else is in every directory, so that systemd sees the scope live.
+
+    False, with the stand-in, and so the scope, left, when the process of the pidfd has ended before. Raises Timeout.
+    """
     from .members import read_pids
 
     deadline = time.monotonic() + timeout_s
     pid = group.stand_in
     for directory in {*group.v1.values(), *([group.v2] if group.v2 else [])}:
         while not set(read_pids(directory)) - {pid}:
+            if wait_pidfd(pidfd, 0):
+                return False
             if time.monotonic() > deadline:
                 raise Timeout(f"start unit {group.unit}: the container's init does not come")
             time.sleep(0.001)
     group.stand_in = 0
     _end(pid)
+    return True
 
 
 def update_unit(unit: str, limits: Resources, *, is_user: bool = False) -> None:

@@ -9,10 +9,10 @@ from mydocker.base.errors import Conflict, InvalidRequest, Unsupported
 from mydocker.base.jsontext import dumps
 from mydocker.base.units import parse_duration
 from mydocker.linux import syscalls as sc
+from mydocker.linux.cgroup.outofmemory import count_oom_kills
 from mydocker.linux.process import open_pidfd
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.cli import write_out
-from mydocker.runtime.oom import count_oom_kills
 from mydocker.runtime.status import find_status
 
 TYPE_CHECKING = False
