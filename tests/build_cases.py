@@ -116,6 +116,8 @@ CASES: tuple[Case, ...] = (
     _case("add_gz", "ADD packed.tar.gz /t"),
     _case("add_xz", "ADD packed.tar.xz /t/"),
     _case("add_bz2", "ADD packed.tar.bz2 /t/"),
+    _case("add_not_even_compressed", "ADD notatar.gz /x/"),
+    _case("healthcheck_none_with_options", "HEALTHCHECK --interval=3s NONE"),
     _case("add_not_tar", "ADD a.txt script.sh /f/"),
     _case("add_directory", "ADD dir /d"),
     _case("copy_tar", "COPY plain.tar /t/"),

@@ -135,7 +135,7 @@ def healthcheck_of(node: Node) -> dict[str, Any]:
     kind, _, rest = node.rest.partition(" ")
     kind, rest = kind.upper(), rest.strip()
     if kind == "NONE":
-        if rest or node.flags:
+        if rest:
             raise InvalidRequest("HEALTHCHECK NONE takes no arguments")
         return {"Test": ["NONE"]}
     if kind != "CMD":

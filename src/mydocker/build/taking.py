@@ -5,7 +5,7 @@ import os
 import stat
 
 from mydocker.base import files
-from mydocker.base.errors import InvalidRequest, NotFound
+from mydocker.base.errors import Corrupt, InvalidRequest, NotFound
 from mydocker.storage.layers import NewLayer
 
 from . import download, giturl, instructions
@@ -178,8 +178,11 @@ def _unpack_file(fd: int, root_fd: int, destination: str) -> bool:
     def read() -> bytes:
         return os.read(fd, 256 << 10)
 
-    # What is compressed may be anything: only a tar is unpacked, the rest is copied as it is.
-    first = next(whole.inflated(read, head), b"")
+    # What looks compressed may be anything: only a tar is unpacked, the rest is copied as it is.
+    try:
+        first = next(whole.inflated(read, head), b"")
+    except Corrupt:
+        return False
     if not is_archive(first[:512]) or first[:2] == b"\x1f\x8b":
         return False
     os.lseek(fd, 0, os.SEEK_SET)
