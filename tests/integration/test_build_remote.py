@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from harness import Mydocker
-from registry_rig import PROGRAM, Registry, new_image
+from registry_rig import PROGRAM, Answer, Answering, Asked, Registry, new_image, serve_image
 
 from mydocker.oci import media_types
 
@@ -70,6 +70,47 @@ def test_base_is_pulled_where_it_is_missing_and_asked_for_again_with_pull(
     assert "CACHED" in mydocker("build", "--pull", "-", stdin=dockerfile.encode()).err
     assert {line.split()[0] for line in registry.requests()[before:]} <= {"GET", "HEAD"}
     assert not any("/blobs/" in line for line in registry.requests()[before:])
+
+
+@needs_registry
+def test_pull_of_a_base_and_push_of_the_result_are_steps_with_a_line_for_each_layer(
+    mydocker: Mydocker, busybox: str, registry: Registry
+) -> None:
+    base, result = f"{registry.host}/shown:1", f"{registry.host}/shown:2"
+    publish(mydocker, busybox, base, "one")
+    mydocker("builder", "prune")
+    mydocker("rmi", busybox)  # of its layers nothing is left
+    dockerfile = f"FROM {base}\nRUN cat /version\n".encode()
+    told = mydocker("build", "-", stdin=dockerfile).err
+    assert f"#1 [pull] {base}\n" in told and told.count(": Pull complete\n") == 2 and "#1 DONE" in told
+    assert "[pull]" not in mydocker("build", "--pull", "-", stdin=dockerfile).err  # it is up to date
+    pushed = mydocker("build", "-t", result, "--push", "-", stdin=dockerfile).err
+    assert f"[push] {result}\n" in pushed and ": Layer already exists\n" in pushed and ": Pushed\n" in pushed and " digest: sha256:" in pushed
+    mydocker("rmi", "-f", base, result)
+    mydocker("builder", "prune")
+    mydocker("image", "prune")
+    drawn = mydocker("build", "--progress=tty", "-", stdin=dockerfile).err
+    assert f" => [pull] {base}" in drawn and drawn.count(": Pull complete  ") >= 2
+    assert mydocker("build", "-q", "--no-cache", "-", stdin=dockerfile).err == ""
+
+
+@needs_registry
+def test_stages_go_on_while_another_one_pulls(mydocker: Mydocker, busybox: str, busybox_tar: str) -> None:
+    manifest, blobs = new_image(Path(busybox_tar).read_bytes())
+    is_built = threading.Event()
+
+    def change(asked: Asked) -> Answer | None:
+        if asked.path.endswith("/blobs/" + manifest["layers"][0]["digest"]):
+            assert is_built.wait(20)
+        return None
+
+    def look(asked: Asked) -> Answer:
+        is_built.set()
+        return 200, {}, b"seen"
+
+    with Answering(serve_image(manifest, blobs, change)) as slow, Answering(look) as watch:
+        build(mydocker, f"FROM {slow.host}/slow:1 AS slow\nFROM {busybox} AS quick\nADD http://{watch.host}/x /x\n"
+              f"FROM {busybox}\nCOPY --from=slow /bin/sh /sh\nCOPY --from=quick /x /x\n")
 
 
 @needs_registry

@@ -32,9 +32,11 @@ from .state import DEFAULT_PATH, Layer, StageState
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
+    from _thread import LockType
     from collections.abc import Callable, Mapping
 
     from mydocker.base.paths import Layout
+    from mydocker.image.store import ResolvedImage
     from mydocker.storage.ingest import Ingested
 
     from .request import Progress, Runner, RunStep
@@ -64,6 +66,7 @@ class Job:
         self._states: dict[int, StageState] = {}
         self._failures: dict[int, BaseException] = {}
         self._images: dict[tuple[str, str], StageState] = {}
+        self._opening: dict[tuple[str, str], LockType] = {}  # by image: who has it looks for it, or pulls it
         self._staging: Staging
         self._has_new = False
         self._scratch = -1
@@ -187,18 +190,25 @@ class Job:
 
     def open_image(self, name: str, platform: str) -> StageState:
         """Return the state that an image is, its layers locked. Raises NotFound, Unsupported."""
+        key = name, platform
         with self._lock:
-            known = self._images.get((name, platform))
-            if known is None:
-                known = self._images[name, platform] = self._load_image(name, platform)
-            return known
+            opening = self._opening.setdefault(key, allocate_lock())
+        with opening:  # a pull takes its time, in which other stages go on
+            if key not in self._images:
+                resolved = self._resolve_image(name, platform)
+                with self._lock:
+                    self._images[key] = self._state_of(resolved)
+            return self._images[key]
 
-    def _load_image(self, name: str, platform: str) -> StageState:
+    def _resolve_image(self, name: str, platform: str) -> ResolvedImage:
         if name in (HOST, f"{HOST}:latest"):
             raise Unsupported("build from the image host: it has no layers of its own", hint="commit a container of it")
         resolved = self._runner.resolve(name, platform=platform, pull=self.options.pull)
         if resolved.base:
             raise Unsupported(f"build from {name}: it is based on the image host", hint="build from an image with its own files")
+        return resolved
+
+    def _state_of(self, resolved: ResolvedImage) -> StageState:
         document = resolved.config
         manifest = blobs.load_document(self.layout, resolved.manifest_digest)
         state = StageState()

@@ -10,7 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any, Protocol
 
+    from mydocker.image.progress import Progress as ImageProgress
     from mydocker.image.store import ResolvedImage
+
+    class Transfers(ImageProgress, Protocol):
+        """Progress of a pull or push: a step of its own, which begins with the first word and ends with `close`."""
+
+        def close(self, error: str = "") -> None: ...
 
     class Step(Protocol):
         """Progress of one step."""
@@ -22,6 +28,7 @@ if TYPE_CHECKING:
         """Hears of the steps as they begin and end, from any thread."""
 
         def begin(self, name: str, text: str) -> Step: ...
+        def transfer(self, verb: str, name: str) -> Transfers: ...
         def warn(self, text: str) -> None: ...
 
     class Runner(Protocol):

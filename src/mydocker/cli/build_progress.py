@@ -14,10 +14,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Self
 
+    from .build_transfers import BuildTransfers
     from .output import Output
 
 _KINDS = ("auto", "plain", "tty", "quiet")
-_TAIL_LINES = 6
+#: How many lines of a step are seen.
+TAIL_LINES = 6
 _REDRAW_S = 0.1
 
 
@@ -53,6 +55,12 @@ class BuildProgress:
             step = StepProgress(self, self._count, f"[{name}] {' '.join(text.split())}")
             self.opened(step)
         return step
+
+    def transfer(self, verb: str, name: str) -> BuildTransfers:
+        """Return who shows a `pull` or `push`, as a step."""
+        from .build_transfers import BuildTransfers  # cold: only where a registry is asked
+
+        return BuildTransfers(self, verb, name)
 
     def warn(self, text: str) -> None:
         """Show a warning."""
@@ -125,6 +133,18 @@ class TerminalProgress(BuildProgress):
         tail = "".join(f"    {_shown(line)}\n" for line in step.tail) if word.startswith("ERROR") else ""
         self._redraw(f"{_cut(f'{mark} {step.title}')}  {time.monotonic() - step.since:.1f}s\n{tail}")
 
+    def transfer(self, verb: str, name: str) -> BuildTransfers:
+        """Return who shows a pull or push by lines that are redrawn."""
+        from .build_transfers import DrawnTransfers  # cold: only where a registry is asked
+
+        return DrawnTransfers(self, verb, name)
+
+    def show(self, step: StepProgress, lines: list[str]) -> None:
+        """Have these lines below a step, in place of those that were there."""
+        with self.lock:
+            step.tail = lines
+            self._redraw()
+
     def warn(self, text: str) -> None:
         """Show a warning above what is redrawn."""
         with self.lock:
@@ -140,18 +160,23 @@ class TerminalProgress(BuildProgress):
         lines = []
         for step in self._running:
             lines.append(_cut(f" => {step.title}"))
-            lines += [_cut(f" => => {line}") for line in step.tail[-_TAIL_LINES:]]
+            lines += [_shown(f" => => {line}")[:line_width()] for line in step.tail[-TAIL_LINES:]]
         back = f"\x1b[{self._drawn}A\x1b[J" if self._drawn else ""
         self.emit(back + above + "".join(f"{line}\n" for line in lines))
         self._drawn, self._last = len(lines), time.monotonic()
 
 
-def _cut(text: str) -> str:
+def line_width() -> int:
+    """Return how long a line may be that stays on one row."""
     try:
         width = os.get_terminal_size(2).columns or 80  # a terminal that was given no size
     except OSError:
         width = 100
-    return _shown(text)[:max(width - 8, 20)]
+    return max(width - 1, 20)
+
+
+def _cut(text: str) -> str:
+    return _shown(text)[:line_width() - 8]  # the time comes behind it
 
 
 def _shown(text: str) -> str:

@@ -101,15 +101,18 @@ class TerminalProgress(PlainProgress):
             self._draw()
         self._draw()
 
+    def _lines(self, columns: int, rows: int) -> list[str]:
+        """Return what is to be seen now."""
+        shown = self._visible(rows)
+        return [format_line(transfer, self._meters[id(transfer)], self._words, columns)[:columns] for transfer in shown]
+
     def _draw(self) -> None:
         try:
             columns, rows = os.get_terminal_size(self._fd)
         except OSError:
             columns, rows = 80, 24
         columns, rows = columns or 80, rows or 24  # a terminal that was given no size
-        shown = self._visible(max(1, rows - 2))
-        columns = max(20, columns - 1)
-        lines = [format_line(transfer, self._meters[id(transfer)], self._words, columns)[:columns] for transfer in shown]
+        lines = self._lines(max(20, columns - 1), max(1, rows - 2))
         up = f"\x1b[{self._drawn}A" if self._drawn else ""
         self._drawn = len(lines)
         self.say(up + "\n".join(f"\r{line}\x1b[K" for line in lines) + "\x1b[J" if lines else up)

@@ -10,6 +10,7 @@ from mydocker.base.undo import Undo
 from mydocker.build import cache, secrets
 from mydocker.build.job import Job
 from mydocker.build.request import BuildOptions
+from mydocker.image.progress import Silent
 from mydocker.image.store import ResolvedImage
 from mydocker.oci import platform as platforms
 from mydocker.oci import reference as references
@@ -88,16 +89,17 @@ class Builds:
             epoch_ns=_judge_epoch(arguments))
         if platform:
             platforms.parse(platform)
+        shown = progress or _Silence()
         with Undo() as undo:
-            runner = _Runner(self._store, self._images, limits)
+            runner = _Runner(self._store, self._images, limits, shown)
             undo.callback(runner.close)
             keyed = {identity: paths for identity, paths, are_keys in agents if are_keys}
             if keyed:
                 options = options.replace(secrets=self._start_agents(options.secrets, keyed, undo))
-            built = Job(self._store.layout, runner, options, progress or _Silence()).run()
+            built = Job(self._store.layout, runner, options, shown).run()
         if wanted.pushes:
             for name in options.references:
-                self._push(name, wanted.insecure, progress or _Silence())
+                self._push(name, wanted.insecure, shown)
         return built
 
     def _start_agents(self, given: secrets.Secrets, keyed: Mapping[str, Sequence[str]], undo: Undo) -> secrets.Secrets:
@@ -120,14 +122,14 @@ class Builds:
     def _push(self, name: str, insecure: bool, progress: Progress) -> None:
         """Push what was built, as one more step."""
         reference = references.parse(name)
-        step = progress.begin("push", reference.familiar)
+        transfers = progress.transfer("push", reference.familiar)
         try:
-            pushed = self._images.push(name, insecure=(reference.domain,) if insecure else ())
+            pushed = self._images.push(name, insecure=(reference.domain,) if insecure else (), progress=transfers)
         except MydockerError as error:
-            step.end(error=error.message)
+            transfers.close(error.message)
             raise
-        step.write("stdout", f"digest: {pushed.digest}\n".encode())
-        step.end()
+        transfers.say(f"digest: {pushed.digest}")
+        transfers.close()
 
     def prune(self) -> int:
         """Forget the build cache; what only it needed goes. Returns how many entries there were."""
@@ -136,24 +138,39 @@ class Builds:
         return count
 
 
-class _Silence:
-    """Progress that nobody hears of."""
-
-    def begin(self, name: str, text: str) -> _Silence:
-        return self
+class _SilentStep:
+    """A step that nobody hears of."""
 
     def write(self, stream: str, data: bytes) -> None: ...
     def end(self, *, cached: bool = False, error: str = "") -> None: ...
+
+
+class _SilentTransfers(Silent):
+    """A pull or push that nobody hears of."""
+
+    def close(self, error: str = "") -> None: ...
+
+
+class _Silence:
+    """Progress that nobody hears of."""
+
+    def begin(self, name: str, text: str) -> _SilentStep:
+        return _SilentStep()
+
+    def transfer(self, verb: str, name: str) -> _SilentTransfers:
+        return _SilentTransfers()
+
     def warn(self, text: str) -> None: ...
 
 
 class _Runner:
     """Runs the steps of one build as containers of this engine."""
 
-    def __init__(self, store: Store, images: Images, limits: Mapping[str, Any]) -> None:
+    def __init__(self, store: Store, images: Images, limits: Mapping[str, Any], progress: Progress) -> None:
         self._store = store
         self._images = images
         self._limits = limits
+        self._progress = progress
         self._lock = allocate_lock()
         self._made: tuple[LauncherStarter, Creator] | None = None
 
@@ -218,10 +235,14 @@ class _Runner:
         from .pulling import pulled  # cold
 
         config = ContainerConfig(image=name, pull="always" if pull else "missing", platform=platform)
+        transfers = self._progress.transfer("pull", references.parse(name).familiar)
         try:
-            return pulled(self._images, config)
-        except NotFound as error:
-            raise NotFound(error.message, hint=error.hint or "what is here: mydocker images") from error
+            resolved = pulled(self._images, config, transfers)
+        except MydockerError as error:
+            transfers.close(error.message)
+            raise
+        transfers.close()
+        return resolved
 
     def judge_signal(self, word: str) -> None:
         """Raise InvalidRequest for what is no signal."""

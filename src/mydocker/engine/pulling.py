@@ -7,13 +7,17 @@ from mydocker.oci.digest import is_hex
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from mydocker.image.progress import Progress
     from mydocker.image.store import Images, ResolvedImage
 
     from .request import ContainerConfig
 
 
-def pulled(images: Images, config: ContainerConfig) -> ResolvedImage:
-    """Return the image that a configuration asks for, pulled as its `pull` says. Raises NotFound, Unavailable, ..."""
+def pulled(images: Images, config: ContainerConfig, progress: Progress | None = None) -> ResolvedImage:
+    """Return the image that a configuration asks for, pulled as its `pull` says. Raises NotFound, Unavailable, ...
+
+    Without `progress` a pull is shown as the images' own `open_progress` has it.
+    """
     if config.image in ("host", "host:latest"):
         return images.resolve(config.image, config.show)
     if config.pull != "always":
@@ -26,7 +30,8 @@ def pulled(images: Images, config: ContainerConfig) -> ResolvedImage:
     if config.pull == "never":
         raise NotFound(f"no image {name} for {config.platform}", hint="--pull missing brings it in")
     heading = f"Unable to find image '{name}' locally" if config.pull == "missing" else f"Pulling {name}"
-    progress = images.open_progress(heading) if images.open_progress is not None else None
+    if progress is None and images.open_progress is not None:
+        progress = images.open_progress(heading)
     try:
         images.pull(name, platform=config.platform, progress=progress)
     except (NotFound, Unavailable) as error:
