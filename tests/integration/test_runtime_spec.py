@@ -425,11 +425,11 @@ def test_another_procfs_may_lie_on_proc(runtime: Runtime, mount: dict[str, Any])
 
 
 @pytest.mark.parametrize(("mount", "field"), [
-    ({"destination": "/proc", "type": "tmpfs", "source": "tmpfs"}, "mounts[7]: mount on /proc: it is inside of /proc"),
-    ({"destination": "/proc", "type": "bind", "source": "/proc/sys", "options": ["bind"]}, "mounts[7]: mount on /proc: it is inside"),
+    ({"destination": "/proc", "type": "tmpfs", "source": "tmpfs"}, "mounts[7]: mount on /proc: it is not of type proc"),
+    ({"destination": "/proc", "type": "bind", "source": "/proc/sys", "options": ["bind"]}, "mount on /proc: it is not of type proc"),
     ({"destination": "/proc/sys", "type": "proc", "source": "proc"}, "mounts[7]: mount on /proc/sys: it is inside of /proc"),
-    ({"destination": "/etc", "type": "bind", "source": "/etc/passwd", "options": ["bind"]}, "mounts[7]: mount on /etc: not a directory"),
-    ({"destination": "/etc/passwd", "type": "bind", "source": "/etc", "options": ["bind"]}, "mount on /etc/passwd: not a directory"),
+    ({"destination": "/etc", "type": "bind", "source": "/etc/passwd", "options": ["bind"]}, "mounts[7]: mount /etc/passwd on /etc: not a directory"),
+    ({"destination": "/etc/passwd", "type": "bind", "source": "/etc", "options": ["bind"]}, "mount /etc on /etc/passwd: not a directory"),
 ])
 def test_what_cannot_lie_at_a_destination_is_refused_by_field(runtime: Runtime, mount: dict[str, Any], field: str) -> None:
     assert field in refuse(runtime, mounts=mounts_and(runtime, mount))

@@ -184,7 +184,17 @@ def test_nothing_is_mounted_inside_of_proc(runtime: Runtime, rootfs: str, destin
     """CVE-2025-52881, CVE-2019-16884: what writes to /proc later must find the kernel's files there."""
     os.symlink("/proc/sys", f"{rootfs}/x")
     trick = {"destination": destination, "type": "tmpfs", "source": "tmpfs"}
-    assert "is inside of /proc" in runtime("run", "--bundle", runtime.bundle("true", mounts=mounts_of(runtime, trick)), "c", code=1).stderr
+    reason = "is not of type proc" if destination == "/proc" else "is inside of /proc"
+    assert reason in runtime("run", "--bundle", runtime.bundle("true", mounts=mounts_of(runtime, trick)), "c", code=1).stderr
+
+
+def test_nothing_stands_in_for_proc(runtime: Runtime) -> None:
+    """CVE-2019-16884: of an image's `VOLUME /proc` docker and podman make a volume in place of the procfs, which runc refuses."""
+    os.makedirs(f"{runtime.directory}/volume/self/attr")
+    volume = {"destination": "/proc", "type": "bind", "source": f"{runtime.directory}/volume", "options": ["rbind"]}
+    mounts = mounts_of(runtime, volume, without=("/proc",))
+    done = runtime("run", "--bundle", runtime.bundle("true", mounts=mounts), "c", code=1)
+    assert "mount on /proc: it is not of type proc" in done.stderr
 
 
 def test_parameters_are_written_whatever_the_root_file_system_calls_proc(runtime: Runtime, rootfs: str, outside: str) -> None:

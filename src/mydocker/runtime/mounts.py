@@ -303,17 +303,19 @@ def _refuse_inside_proc(operation: MountFilesystem | BindMount | MountCgroup, mo
     """Refuse to mount below /proc, by the target's file system and not by its name, but for files that are made for it.
 
     What writes to /proc later (labels, this runtime) would write to what was mounted there (CVE-2019-16884). On /proc
-    itself another whole procfs may lie: a root file system may come with one mounted, and runc takes that, too. `mount` is
+    itself nothing but a whole procfs may lie, be it the second: a root file system may come with one mounted. `mount` is
     what is to be mounted, or -1; both are closed by a refusal.
     """
-    if sc.fstatfs_type(target) != sc.PROC_SUPER_MAGIC or operation.destination in _PROC_FILES:
+    is_below = sc.fstatfs_type(target) == sc.PROC_SUPER_MAGIC and operation.destination not in _PROC_FILES
+    if not is_below and operation.destination != "/proc":
         return
-    if operation.destination == "/proc" and _is_procfs_root(target) and mount >= 0 and _is_procfs_root(mount):
+    if operation.destination == "/proc" and mount >= 0 and _is_procfs_root(mount) and (not is_below or _is_procfs_root(target)):
         return
     os.close(target)
     if mount >= 0:
         os.close(mount)
-    raise Denied(f"{operation.field}: mount on {operation.destination}: it is inside of /proc")
+    reason = "it is not of type proc" if operation.destination == "/proc" else "it is inside of /proc"
+    raise Denied(f"{operation.field}: mount on {operation.destination}: {reason}")
 
 
 def _is_procfs_root(fd: int) -> bool:
@@ -440,4 +442,5 @@ def apply_operations(root: Rootfs, operations: tuple[Operation, ...]) -> None:
             operation.apply(root)
         except OSError as error:
             path = getattr(operation, "destination", "") or getattr(operation, "path", "") or "/dev"
-            raise RuntimeFailed(f"{operation.field}: mount on {path}: {error.strerror or error}") from error
+            what = f"mount {operation.source} on" if isinstance(operation, BindMount) else "mount on"
+            raise RuntimeFailed(f"{operation.field}: {what} {path}: {error.strerror or error}") from error
