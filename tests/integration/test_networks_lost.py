@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -21,12 +22,14 @@ pytestmark = pytest.mark.needs("root", "netns", "nft", "ip", "nsenter", "bridges
 
 
 @pytest.fixture
-def second(root_with_images: str, scratch: str, machine: Machine) -> Mydocker:
+def second(root_with_images: str, scratch: str, machine: Machine) -> Iterator[Mydocker]:
     """Another state root on the same machine, which may be deleted."""
     subprocess.run(["cp", "-a", f"{root_with_images}/.", f"{scratch}/root"], check=True)
     other = Mydocker(f"{scratch}/root")
     other.argv = ["nsenter", f"--net={machine.path}", *other.argv]
-    return other
+    yield other
+    if os.path.isdir(other.root):
+        other.destroy()
 
 
 def test_the_default_network_moves_where_the_machine_has_come_to_use_its_subnet(mydocker: Mydocker, machine: Machine) -> None:
@@ -80,7 +83,6 @@ def test_a_state_root_that_was_deleted_with_its_containers_alive_keeps_them_conn
     finally:
         shutil.move(f"{scratch}/aside", second.root)
         assert second.pid_of("c") == pid
-        second.destroy()
 
 
 def test_a_state_root_deleted_and_made_again_uses_the_same_subnet(mydocker: Mydocker, second: Mydocker, machine: Machine) -> None:
@@ -93,7 +95,6 @@ def test_a_state_root_deleted_and_made_again_uses_the_same_subnet(mydocker: Mydo
     new = NetworkStore(Layout(second.root)).load("bridge")
     assert new.id != old.id and new.ipv4.text == old.ipv4.text
     assert old.bridge not in machine.run("ip", "-o", "link")
-    second.destroy()
 
 
 def test_another_state_roots_network_that_nobody_is_on_stays(
@@ -103,7 +104,6 @@ def test_another_state_roots_network_that_nobody_is_on_stays(
     second("rm", "-f", "c")
     mydocker("network", "prune", "-f")
     assert NetworkStore(Layout(second.root)).load("bridge").bridge in machine.run("ip", "-o", "link")
-    second.destroy()
 
 
 def test_twenty_first_starts_at_once_make_one_default_network(mydocker: Mydocker, machine: Machine) -> None:
@@ -125,7 +125,6 @@ def test_two_state_roots_that_chose_the_same_subnet_do_not_get_it_both(
     start(second, "other")
     first, other = (store.load("bridge") for store in networks)
     assert first.ipv4.text != other.ipv4.text
-    second.destroy()
 
 
 @pytest.mark.slow
@@ -147,7 +146,6 @@ def test_two_state_roots_that_make_twenty_networks_each_at_once_get_forty_subnet
     for (root, name), network in zip(both, networks, strict=True):
         assert network.ipv4.contains(socket.inet_aton(address_of(root, name)))
     assert machine.run("ip", "-o", "link", "show", "type", "bridge").count("\n") == len(both)
-    second.destroy()
 
 
 @pytest.mark.parametrize("options", [[], ["--subnet", "10.213.1.0/24"]], ids=["chosen", "given"])
@@ -177,7 +175,6 @@ def test_a_subnet_that_another_state_root_takes_in_the_last_moment(
         moved = NetworkStore(Layout(mydocker.root)).load("late").ipv4
         assert moved.text != taken.text
         assert moved.contains(socket.inet_aton(address_of_new(mydocker, "late")))
-    second.destroy()
 
 
 def is_stopped(pid: int) -> bool:
@@ -212,7 +209,6 @@ def test_a_network_that_a_reboot_took_the_bridge_of_comes_back_unless_its_subnet
     mydocker("network", "rm", "net")
     mydocker("network", "create", "net")
     start(mydocker, "c", "--network", "net")
-    second.destroy()
 
 
 def test_a_deleted_state_roots_network_that_never_had_a_container_goes_too(
