@@ -79,7 +79,15 @@ static int open_exes(double seconds, const char *canary) {
             snprintf(line, sizeof line, "saw %.200s", target);
             remember(seen, &count, line);
             int handle = open(path, O_PATH | O_CLOEXEC);
-            if (handle >= 0 && held < 256)
+            if (handle < 0)
+                continue;
+            // It may have become the command between our look and our handle. That is the container's own file: who holds
+            // it open for writing keeps the command from being executed.
+            snprintf(path, sizeof path, "/proc/self/fd/%d", handle);
+            memset(target, 0, sizeof target);
+            if (readlink(path, target, sizeof target - 1) <= 0 || strstr(target, "busybox") || held >= 256)
+                close(handle);
+            else
                 handles[held++] = handle;
         }
         closedir(proc);
@@ -91,10 +99,6 @@ static int open_exes(double seconds, const char *canary) {
             if (got < 0)
                 continue;
             readlink(path, target, sizeof target - 1);
-            if (strstr(target, "busybox")) { // it became the command between our look and our handle
-                close(got);
-                continue;
-            }
             long written = write(got, "", 0) < 0 ? -1 : pwrite(got, "\177", 1, 0);
             snprintf(line, sizeof line, written == 1 && strncmp(target, "/memfd:", 7) == 0 ? "WROTE %.200s" : "OPENED %.200s", target);
             if (written == 1 || strncmp(target, "/memfd:", 7))

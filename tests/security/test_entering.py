@@ -12,6 +12,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from attack_rig import build_attack, load_image, own_programs
@@ -116,8 +117,12 @@ def children() -> list[int]:
 def programs_of(pid: int) -> list[str]:
     """Return the paths of a process's descriptors that lead to a copy of the last stage."""
     directory = f"/proc/{pid}/fd"
-    paths = [f"{directory}/{fd}" for fd in os.listdir(directory)]
-    return [path for path in paths if os.readlink(path).startswith("/memfd:mydocker-init")]
+    found = []
+    for fd in os.listdir(directory):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if os.readlink(f"{directory}/{fd}").startswith("/memfd:mydocker-init"):
+                found.append(f"{directory}/{fd}")
+    return found
 
 
 def test_a_command_that_is_the_entering_program_itself_gets_nothing(
