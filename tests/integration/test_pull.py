@@ -231,3 +231,28 @@ def test_registry_without_tls_may_be_at_the_web_s_own_port(mydocker: Mydocker, r
 
     with Answering(pass_on, port=80, address="127.0.83.1") as server:
         mydocker("pull", f"{server.host.partition(':')[0]}/plain:1")  # port 443 is nobody's
+
+
+def test_run_create_and_build_take_a_registry_as_insecure_where_they_are_told(
+    mydocker: Mydocker, busybox_tar_bytes: bytes, tmp_path: Any
+) -> None:
+    registry = Registry(str(tmp_path / "registry"), tls=Authority(str(tmp_path)))
+    try:
+        for tag in ("run", "create", "build"):
+            registry.put_image("own", tag, busybox_tar_bytes, created=f"2024-01-0{len(tag)}T00:00:00Z")
+        name, insecure = f"{registry.host}/own", f"--insecure-registry={registry.host}"
+        told = mydocker("run", "--rm", f"{name}:run", "true", code=125).one_error_line()
+        assert "not to be trusted" in told and "/etc/docker/certs.d" in told
+        assert mydocker("run", "-q", "--rm", insecure, f"{name}:run", "echo", "ran").out == "ran\n"
+        mydocker("create", "--name", "made", insecure, f"{name}:create")
+        dockerfile = f"FROM {name}:build\n".encode()
+        assert "not to be trusted" in mydocker("build", "-", stdin=dockerfile, code=125).err
+        mydocker("build", insecure, "-t", f"{name}:again", "--push", "-", stdin=dockerfile)
+        assert registry.ask("HEAD", "/v2/own/manifests/again", headers={"Accept": media_types.MEDIA_MANIFEST})[0] == 200
+    finally:
+        registry.close()
+
+
+def test_quiet_run_says_nothing_of_its_pull(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
+    registry.put_image("hush", "1", busybox_tar_bytes)
+    assert mydocker("run", "-q", "--rm", f"{registry.host}/hush:1", "true").err == ""

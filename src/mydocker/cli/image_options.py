@@ -33,6 +33,8 @@ IMAGE_OPTIONS = (
            value="PLATFORM", lands="platform"),
     Option("pull push", "all-tags", "a", "bool", "Every tag of the repository"),
     Option("pull push", "quiet", "q", "bool", "Print only the name"),
+    Option("pull push build", "disable-content-trust", "", "bool",
+           "Accepted for docker's sake: signatures of Notary are not asked for", default=True),
     Option("push", "with", "", "list", "Push a manifest list: the image, and this one for another platform", value="IMAGE"),
     Option("pull", "platform", "", "str", "Platform of the image, such as linux/arm64 (default: this machine's)",
            value="PLATFORM", default=""),

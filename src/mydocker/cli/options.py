@@ -188,6 +188,7 @@ OPTIONS = (
            value="N", lands="stop_timeout"),
     Option(_RC, "log-opt", "", "list", "Bounds of the log: max-size=10m, max-file=3",
            value="KEY=VALUE", lands="log_opt"),
+    Option(_RC, "quiet", "q", "bool", "Show no progress of a pull"),
     Option(_RC, "show", "", "list", "Show a path that the image `host` hides, such as /root",
            value="PATH", lands="show"),
 
@@ -247,7 +248,7 @@ RARE = frozenset((
     "annotation", "blkio-weight", "blkio-weight-device", "cap-add", "cap-drop", "cgroup-parent", "cgroupns", "cidfile",
     "add-host", "cpu-period", "cpu-quota", "cpu-rt-period", "cpu-rt-runtime", "device", "device-cgroup-rule", "device-read-bps",
     "device-read-iops", "device-write-bps", "device-write-iops", "dns", "dns-option", "dns-search",
-    "domainname", "group-add", "init", "ipc", "kernel-memory",
+    "disable-content-trust", "domainname", "group-add", "init", "insecure-registry", "ipc", "kernel-memory",
     "label-file", "link", "memory-reservation", "memory-swappiness", "mount", "oom-kill-disable", "oom-score-adj", "pid",
     "platform", "privileged", "pull", "runtime", "security-opt", "shm-size", "sysctl", "tmpfs", "ulimit", "userns", "uts",
     "volume-driver", "volumes-from",

@@ -72,5 +72,8 @@ RARE_OPTIONS = (
     _row("label-file", "list", "Read labels from a file", "FILE"),
     _row("pull", "str", "Pull the image from its registry: always, missing (the default) or never", "WHEN"),
     _row("platform", "str", "Platform of the image, such as linux/arm64 (default: this machine's)", "PLATFORM"),
+    _row("insecure-registry", "list", "Registry that may do without TLS or a good certificate", "HOST[:PORT]"),
+    Option(_RC, "disable-content-trust", "", "bool",
+           "Accepted for docker's sake: signatures of Notary are not asked for", default=True),
     Option(_RC, "cidfile", "", "str", "Write the container's id to a file, which must not exist", value="FILE"),
 )

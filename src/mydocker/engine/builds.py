@@ -60,7 +60,7 @@ class Builds:
         build_arg: Mapping[str, str] | Iterable[str] = (), label: Mapping[str, str] | Iterable[str] = (), target: str = "",
         platform: str = "", network: str = "", no_cache: bool = False, pull: bool = False, squash: bool = False,
         secret: Iterable[str] = (), ssh: Iterable[str] = (), output: str = "", add_host: Iterable[str] = (),
-        progress: Progress | None = None, **limits: Any,
+        insecure_registry: Iterable[str] = (), progress: Progress | None = None, **limits: Any,
     ) -> Built:
         """Build a Dockerfile; `context` is a directory, a git URL, an http URL of a tar, or `-`. See docs/build.md.
 
@@ -72,6 +72,7 @@ class Builds:
         arguments = _judge_build_args(build_arg)
         agents = [secrets.parse_ssh(word) for word in words(ssh, "ssh")]
         hosts = tuple(words(add_host, "add_host"))
+        insecure = tuple(words(insecure_registry, "insecure_registry"))
         limits = _judge_limits(limits, hosts)
         wanted = _judge_output(output)
         names = list(dict.fromkeys((*words(tag, "tag"), *wanted.names)))
@@ -91,7 +92,7 @@ class Builds:
             platforms.parse(platform)
         shown = progress or _Silence()
         with Undo() as undo:
-            runner = _Runner(self._store, self._images, limits, shown)
+            runner = _Runner(self._store, self._images, limits, shown, insecure)
             undo.callback(runner.close)
             keyed = {identity: paths for identity, paths, are_keys in agents if are_keys}
             if keyed:
@@ -99,7 +100,7 @@ class Builds:
             built = Job(self._store.layout, runner, options, shown).run()
         if wanted.pushes:
             for name in options.references:
-                self._push(name, wanted.insecure, shown)
+                self._push(name, insecure, wanted.insecure, shown)
         return built
 
     def _start_agents(self, given: secrets.Secrets, keyed: Mapping[str, Sequence[str]], undo: Undo) -> secrets.Secrets:
@@ -119,12 +120,14 @@ class Builds:
         """Tell whether what --output asks for goes to standard output. Raises InvalidRequest."""
         return _judge_output(output).destination == "-"
 
-    def _push(self, name: str, insecure: bool, progress: Progress) -> None:
+    def _push(self, name: str, insecure: tuple[str, ...], is_insecure: bool, progress: Progress) -> None:
         """Push what was built, as one more step."""
         reference = references.parse(name)
         transfers = progress.transfer("push", reference.familiar)
+        if is_insecure:
+            insecure = (*insecure, reference.domain)
         try:
-            pushed = self._images.push(name, insecure=(reference.domain,) if insecure else (), progress=transfers)
+            pushed = self._images.push(name, insecure=insecure, progress=transfers)
         except MydockerError as error:
             transfers.close(error.message)
             raise
@@ -166,11 +169,14 @@ class _Silence:
 class _Runner:
     """Runs the steps of one build as containers of this engine."""
 
-    def __init__(self, store: Store, images: Images, limits: Mapping[str, Any], progress: Progress) -> None:
+    def __init__(
+        self, store: Store, images: Images, limits: Mapping[str, Any], progress: Progress, insecure: tuple[str, ...]
+    ) -> None:
         self._store = store
         self._images = images
         self._limits = limits
         self._progress = progress
+        self._insecure = insecure
         self._lock = allocate_lock()
         self._made: tuple[LauncherStarter, Creator] | None = None
 
@@ -234,7 +240,8 @@ class _Runner:
                 pass  # it is to be pulled
         from .pulling import pulled  # cold
 
-        config = ContainerConfig(image=name, pull="always" if pull else "missing", platform=platform)
+        config = ContainerConfig(
+            image=name, pull="always" if pull else "missing", platform=platform, insecure_registries=self._insecure)
         transfers = self._progress.transfer("pull", references.parse(name).familiar)
         try:
             resolved = pulled(self._images, config, transfers)

@@ -97,6 +97,8 @@ def judge_isolation(options: Mapping[str, Any], values: dict[str, Any]) -> None:
             values["pull"] = _pull(value, name)
         elif name == "platform":
             values["platform"] = _platform(value, name)
+        elif name == "insecure_registry":
+            values["insecure_registries"] = tuple(words(value, name))
         elif name == "cgroup_parent":
             values["cgroup_parent"] = _cgroup_parent(value, name)
         elif name == "label_file":
@@ -427,8 +429,8 @@ def _platform(value: Any, what: str) -> str:
 _IGNORED: dict[str, Callable[[Any, str], Any]] = {"kernel_memory": _bytes}
 
 #: Options that `judge` and `judge_isolation` treat one by one.
-_ELSEWHERE = ("cgroup_parent", "env", "env_file", "label_file", "mount", "platform", "pull", "runtime", "security_opt", "tmpfs",
-              "volume_driver", "volumes_from")
+_ELSEWHERE = ("cgroup_parent", "env", "env_file", "insecure_registry", "label_file", "mount", "platform", "pull", "runtime",
+              "security_opt", "tmpfs", "volume_driver", "volumes_from")
 
 _COUNT = whole_number(0, (1 << 63) - 1)
 _RULES: dict[str, tuple[str, Callable[[Any, str], Any]]] = {

@@ -92,4 +92,5 @@ if TYPE_CHECKING:
         label_file: str | Iterable[str]
         pull: str
         platform: str
+        insecure_registry: str | Iterable[str]
 

@@ -33,12 +33,13 @@ def pulled(images: Images, config: ContainerConfig, progress: Progress | None = 
     if progress is None and images.open_progress is not None:
         progress = images.open_progress(heading)
     try:
-        images.pull(name, platform=config.platform, progress=progress)
+        images.pull(name, platform=config.platform, insecure=config.insecure_registries, progress=progress)
     except (NotFound, Unavailable) as error:
         if config.pull == "always":
             raise
         raise NotFound(
-            f"no image {name}, and it cannot be pulled: {error.message}", hint="what is here: mydocker images") from error
+            f"no image {name}, and it cannot be pulled: {error.message}", hint=error.hint or "what is here: mydocker images"
+        ) from error
     return images.resolve(name, config.show)
 
 

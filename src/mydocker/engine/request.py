@@ -95,6 +95,8 @@ class ContainerConfig(Record):
     """When the image comes from its registry: `always`, `missing`, `never`."""
     platform: str = ""
     """Of the image, as `linux/arm64`; this machine's by default."""
+    insecure_registries: tuple[str, ...] = ()
+    """Those that it may be pulled from without TLS or a good certificate."""
     runtime: str = ""
     """The path of an OCI runtime to use in place of our own."""
     isolation: Isolation | None = None

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import os
 
-from mydocker.base.errors import InvalidRequest
+from mydocker.base.errors import InvalidRequest, Unsupported
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ def run(context: Context) -> int:
 
     arguments = context.arguments
     options = arguments.engine_options()
+    if arguments["provenance"] or arguments["sbom"]:
+        raise Unsupported("build: attestations are not made", hint="leave --provenance and --sbom out")
     if arguments["push"]:
         if options.get("output"):
             raise InvalidRequest("build: --push and --output say both where the image goes", hint="--output type=registry pushes")

@@ -15,7 +15,8 @@ def run(context: Context) -> int:
         from ..terminal import console_size
 
         options["console_size"] = console_size()
-    context.engine.images.open_progress = context.open_progress
+    if not arguments["quiet"]:
+        context.engine.images.open_progress = context.open_progress
     if "cidfile" in arguments.given:
         from ..cidfile import open_cidfile  # cold
 

@@ -17,7 +17,8 @@ def run(context: Context) -> int:
     arguments = context.arguments
     image, *argv = arguments.positionals
     options = plan_options(arguments)
-    context.engine.images.open_progress = context.open_progress
+    if not arguments["quiet"]:
+        context.engine.images.open_progress = context.open_progress
     if "cidfile" in arguments.given:
         from ..cidfile import open_cidfile  # cold
 
