@@ -350,6 +350,12 @@ def test_exec_runs_as_the_user_that_is_named(running: Runtime) -> None:
     assert running("exec", "--user", "1000", "-g", "20", "-g", "21", "c", "id", "-G").stdout == "0 20 21\n"
 
 
+def test_exec_takes_no_new_privileges_back_when_asked(running: Runtime) -> None:
+    status = ("grep", "NoNewPrivs", "/proc/self/status")
+    assert running("exec", "c", *status).stdout.split() == ["NoNewPrivs:", "1"]  # as `spec` has it
+    assert running("exec", "--no-new-privs=false", "c", *status).stdout.split() == ["NoNewPrivs:", "0"]
+
+
 def test_exec_adds_a_capability_that_is_not_inheritable(running: Runtime) -> None:
     status = running("exec", "--cap", "CAP_SYS_ADMIN", "c", "grep", "Cap", "/proc/self/status").stdout
     sets = dict(line.split(":\t") for line in status.splitlines())

@@ -398,6 +398,14 @@ def test_an_ambient_capability_that_cannot_be_is_a_warning(runtime: Runtime) -> 
     assert "can't raise ambient capability CAP_CHOWN: " in done.stderr and "CAP_KILL" not in done.stderr
 
 
+def test_ambient_capabilities_where_none_is_inheritable_are_left_out_without_a_word(runtime: Runtime) -> None:
+    """buildah of Debian 12 makes every bundle so; runc of the time said nothing."""
+    sets = {kind: ["CAP_CHOWN", "CAP_KILL"] for kind in ("bounding", "effective", "permitted", "ambient")}
+    bundle = runtime.bundle("grep", "CapAmb", "/proc/self/status", process={"capabilities": sets})
+    done = runtime("run", "--bundle", bundle, "conformance-ambient")
+    assert (done.stdout, done.stderr) == (f"CapAmb:\t{0:016x}\n", "")
+
+
 def test_a_container_may_be_without_a_cgroup_of_its_own(runtime: Runtime) -> None:
     """And its end is nobody else's: a path that is empty is not the root of a hierarchy."""
     bundle = runtime.bundle("sleep", "100")

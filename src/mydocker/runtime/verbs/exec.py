@@ -91,11 +91,11 @@ def build_process(arguments: Arguments, spec: Spec) -> Process:
     own = spec.get("process") or {"args": [], "cwd": "/"}  # a container that can only be created
     process = {**own, "args": args, "terminal": arguments["tty"], "env": [*own.get("env", ()), *arguments["env"]]}
     process.pop("consoleSize", None)
-    for option, field in (
-        ("cwd", "cwd"), ("process-label", "selinuxLabel"), ("apparmor", "apparmorProfile"), ("no-new-privs", "noNewPrivileges"),
-    ):
+    for option, field in (("cwd", "cwd"), ("process-label", "selinuxLabel"), ("apparmor", "apparmorProfile")):
         if arguments[option]:
             process[field] = arguments[option]
+    if "no-new-privs" in arguments.given:
+        process["noNewPrivileges"] = arguments["no-new-privs"]
     add_capabilities(process, arguments["cap"])
     if arguments["additional-gids"]:
         gids = [parse_number(text, "additional-gids") for text in arguments["additional-gids"]]
