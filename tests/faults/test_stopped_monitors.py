@@ -8,6 +8,8 @@ import contextlib
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 
@@ -139,6 +141,23 @@ def test_suspended_command_that_holds_the_lock_is_named_and_not_killed(mydocker:
         let_go(command.pid)
         command.wait(20)
     remove_all(mydocker)
+
+
+def test_suspended_program_whose_name_is_like_ours_is_not_killed(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    mydocker("create", "-name", "c", busybox, *SLEEP)
+    directory = mydocker.directory_of("c")
+    script = f"{scratch}/mydocker-app"
+    with open(script, "w") as stream:
+        stream.write(f"#!{sys.executable}\nimport os\nfrom mydocker.base.locks import lock_directory\n"
+                     f"lock = lock_directory({directory!r})\nos.kill(os.getpid(), {signal.SIGSTOP:d})\n")
+    os.chmod(script, 0o755)
+    with subprocess.Popen([script]) as program:
+        assert wait_stopped(mydocker, only_id(mydocker)) == program.pid
+        told = timely(mydocker, "rm", "-f", "c", code=125).one_error_line()
+        assert f"process {program.pid} (mydocker-app)" in told
+        let_go(program.pid)
+        assert program.wait(10) == 0
+    settle(mydocker, "exited")
 
 
 @pytest.mark.parametrize(("verb", "state"), [("rm -f", ""), ("kill", "exited"), ("stop -t 0", "stopped")])

@@ -19,6 +19,7 @@ from mydocker.linux.holders import Holder, find_holders, signal_holder
 from .lifecycle import FAMILY
 
 _SIGKILL, _SIGCONT = 9, 18
+_MONITOR, _NAME_BYTES = "mydocker-monitor", 15
 _FIRST_DELAY_S, _LONGEST_DELAY_S = 0.0005, 0.01
 #: Between two looks at the holders; the first comes after it, too.
 _LOOK_S = 0.5
@@ -46,13 +47,13 @@ class Watch:
     def check(self) -> None:
         """Raise Timeout when the container's stage or monitor stands still: for a session's silence."""
         for holder in self.look():
-            if _is_family(holder):
+            if _is_family(self._directory, holder):
                 raise _refusal(self._directory, holder)
 
     def urge(self) -> None:
         """Have the monitor of a container that is dead record the end: let it go on, and if that is in vain, kill it."""
         for holder in self.look():
-            if not _is_family(holder):
+            if not _is_family(self._directory, holder):
                 continue
             if holder.pid in self._urged:
                 end_holder(self._directory, holder)
@@ -87,7 +88,7 @@ def _judge(directory: str, watch: Watch, *, force: bool, is_late: bool) -> bool:
     standing, ours = [holder for holder in watch.look() if holder.is_locking], []
     if force:
         candidates = [holder for holder in find_holders(directory) if holder.is_locking] if is_late else standing
-        ours = [holder for holder in candidates if _is_family(holder)]
+        ours = [holder for holder in candidates if _is_family(directory, holder)]
         for holder in ours:
             end_holder(directory, holder)
         standing = [holder for holder in standing if holder not in ours]
@@ -103,14 +104,19 @@ def end_holder(directory: str, holder: Holder) -> None:
         raise Timeout(f"kill process {holder.pid} ({holder.name}): it does not end", hint="it hangs in the kernel, or is frozen")
 
 
-def _is_family(holder: Holder) -> bool:
-    return holder.name.startswith(FAMILY)
+def _is_family(directory: str, holder: Holder) -> bool:
+    """Tell whether a process is the container's stage, its monitor, or the clean-up after that: by the whole of its name.
+
+    A script's is that of its file, so a program of somebody's may begin with ours.
+    """
+    container_id = directory.rpartition("/")[2]
+    return holder.name in (f"{FAMILY} {container_id}"[:_NAME_BYTES], _MONITOR[:_NAME_BYTES])
 
 
 def _refusal(directory: str, holder: Holder) -> Timeout:
     container = directory.rpartition("/")[2]
     way_out = f"`kill -CONT {holder.pid}` lets it go on"
-    if _is_family(holder):
+    if _is_family(directory, holder):
         way_out += f", `mydocker rm -f {container}` ends it and the container"
     return Timeout(
         f"wait for container {container}: process {holder.pid} ({holder.name}), which has it in its hands, is stopped",
