@@ -507,6 +507,9 @@ def test_update_changes_limits_from_options_and_from_a_document(running: Runtime
     assert limit() == 48 << 20
     assert "Intel RDT" in running("update", "--l3-cache-schema", "x", "c", code=1).stderr
     assert "wants a number" in running("update", "--pids-limit", "many", "c", code=1).stderr
+    for wrong, text in (({"memory": []}, "memory: is not an object"), ({"hugepageLimits": {}}, "hugepageLimits: is not a list")):
+        assert f"resources.{text}" in running("update", "--resources", "-", "c", input=json.dumps(wrong), code=1).stderr
+    assert limit() == 48 << 20
 
 
 def watches_memory(pid: int) -> bool:

@@ -393,6 +393,12 @@ def test_the_hosts_dev_is_left_as_it_is(runtime: Runtime) -> None:
     assert before[0] == after[0] and before[1][:6] == after[1][:6]
 
 
+def is_shared(path: str) -> bool:
+    """Tell whether the mount that a path lies on is shared, as systemd and the guest have it."""
+    done = subprocess.run(["findmnt", "-n", "-o", "PROPAGATION", "-T", path], capture_output=True, text=True, check=True)
+    return "shared" in done.stdout
+
+
 @pytest.mark.parametrize(("word", "field"), [
     ("shared", "shared:"), ("unbindable", "unbindable"), ("private", ""), ("slave", ""),
 ])
@@ -402,6 +408,8 @@ def test_the_roots_propagation_is_as_asked_and_nothing_appears_on_the_host(runti
     out = run(runtime, "head -1 /proc/self/mountinfo; mount -t tmpfs none /tmp; true", linux={"rootfsPropagation": word},
               process={"capabilities": {"bounding": ["CAP_SYS_ADMIN"], "permitted": ["CAP_SYS_ADMIN"], "effective": ["CAP_SYS_ADMIN"]}})
     tags = out.split(" - ")[0].split()[6:]
+    if word == "slave" and is_shared(runtime.directory):
+        field = "master:"
     assert (tags[0].startswith(field) if field else tags == [])
     with open("/proc/self/mountinfo") as stream:
         assert stream.read().count(runtime.directory) == before

@@ -81,11 +81,14 @@ def parse_number(option: str, text: str) -> int:
 
 
 def select(resources: dict[str, Any]) -> dict[str, Any]:
-    """Return the part of `linux.resources` that can be changed, without what was left unsaid."""
+    """Return the part of `linux.resources` that can be changed, without what was left unsaid. Raises InvalidRequest."""
     chosen: dict[str, Any] = {}
     by_name = {name.lower(): content for name, content in resources.items()}  # as Go's decoder finds them
     for section in _SECTIONS:
         content = by_name.get(section.lower())
+        shape = list if section == "hugepageLimits" else dict
+        if content is not None and not isinstance(content, shape):
+            raise InvalidRequest(f"update: resources.{section}: is not {'a list' if shape is list else 'an object'}")
         if isinstance(content, dict) and section != "unified":
             content = {
                 key: value for key, value in content.items() if value not in (None, "") and not _is_unset(section, key, value)}
