@@ -14,10 +14,14 @@ from collections.abc import Iterator
 
 import pytest
 from cgroup_rig import KINDS, MIB, Child, directories, file_of, own_path, until, use_memory
+from harness import PATIENCE
 
 from mydocker.base.errors import Conflict, InvalidRequest, NotFound, Unsupported
+from mydocker.engine.ending import kill_whole
+from mydocker.engine.store import ContainerRecord
 from mydocker.linux.cgroup.group import Cgroup, remove
 from mydocker.linux.cgroup.paths import read_text, write_text
+from mydocker.linux.process import boot_id, read_start_time
 
 pytestmark = [pytest.mark.needs("root")]
 
@@ -376,3 +380,18 @@ def test_concurrent_creation_and_removal_do_not_disturb_each_other(path: str) ->
                 os._exit(code)
         workers.append(pid)
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers] == [0] * 8
+
+
+def test_container_that_is_paused_after_its_record_was_read_is_killed(path: str) -> None:
+    """With v1's freezer a frozen process keeps its SIGKILL to itself: who kills learns of the `pause` only by that."""
+    parent, _, container_id = path.rpartition("/")
+    group = Cgroup.create(path, {})
+    child = Child(group)
+    record = ContainerRecord(
+        id=container_id, name="c", command="", created_ns=0, status="running", config={"cgroup_parent": parent}, pid=child.pid,
+        start_time=read_start_time(child.pid), boot_id=boot_id())
+    group.freeze()
+    began = time.monotonic()
+    assert kill_whole(record)
+    assert time.monotonic() - began < 5 * PATIENCE
+    assert child.wait() == -signal.SIGKILL

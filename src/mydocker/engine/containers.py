@@ -127,7 +127,9 @@ class Containers:
 
         Raises NotFound, Conflict (it runs; ambiguous), Corrupt.
         """
-        ending.remove(self._store, self._store.find(reference), force=force, volumes=volumes)
+        from .removing import remove  # cold
+
+        remove(self._store, self._store.find(reference), force=force, volumes=volumes)
 
     def list(self, *, all: bool = True, on_error: Callable[[Corrupt], None] | None = None) -> list[Container]:
         """Return the containers, oldest first; only running ones unless `all`.
@@ -140,7 +142,7 @@ class Containers:
             try:
                 record: ContainerRecord | None = ending.current(self._store, container_id)
                 if record is not None and record.status not in ALIVE and not record.is_recorded_end:
-                    record = None if record.status == CREATING else self._record_end(record)
+                    record = None if record.status == CREATING else ending.finish_if_free(self._store, record)
             except NotFound:
                 continue  # removed between the listing and the look
             except Corrupt as error:
@@ -152,15 +154,6 @@ class Containers:
                 found.append(Container(self, record))
         found.sort(key=lambda container: container.created_ns)
         return found
-
-    def _record_end(self, record: ContainerRecord) -> ContainerRecord | None:
-        from mydocker.base.locks import lock_directory
-
-        lock = lock_directory(self._store.layout.container(record.id), wait=False)
-        if lock is None:
-            return record  # somebody else is at it
-        with lock:
-            return ending.finish_locked(self._store, record.id)
 
 
 def _judge(image: str, argv: Iterable[str], options: Options) -> ContainerConfig:
@@ -364,7 +357,9 @@ class Container:
 
         With `volumes` go its anonymous volumes that no other container has.
         """
-        ending.remove(self._store, self.id, force=force, volumes=volumes, delete=self._containers._delete)
+        from .removing import remove  # cold
+
+        remove(self._store, self.id, force=force, volumes=volumes, delete=self._containers._delete)
 
     # --- looking and working inside ---------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The ends of containers: recording them, stopping, removing (killing.py has `kill`).
+"""The ends of containers: recording them, stopping (killing.py has `kill`, removing.py `rm`).
 
 `finish` is the one place where an end is recorded and its cgroup removed; the clean-up command that the
 monitor runs, the owner of a foreground run, `stop`, `rm` and `ps` all come here, in any order, as often
@@ -12,6 +12,7 @@ import time
 
 from mydocker.base import log, paths, trace
 from mydocker.base.errors import Conflict, Corrupt, NotFound, Timeout, Unavailable
+from mydocker.base.locks import lock_directory
 from mydocker.linux.cgroup import group
 from mydocker.linux.process import open_pidfd, signal_pidfd, wait_pidfd
 from mydocker.monitor.attach import Session
@@ -33,9 +34,9 @@ SIGKILL = 9
 SIGTERM = "TERM"
 #: How long a monitor may take from the end of its container to the exit record: draining the log.
 _RECORD_TIMEOUT_S = 30.0
-#: How long a removal waits for it.
-_REMOVAL_PATIENCE_S = 5.0
 _POLL_S = 0.005
+#: A process that was killed is dead in milliseconds, unless it is frozen, or has much memory to give back.
+_THAW_AGAIN_S = 0.5
 #: After so long it is asked whether the monitor that does not answer is still that of the same run.
 _LOOK_AGAIN_S = 0.5
 
@@ -74,6 +75,15 @@ def finish(
         return None
     with lock:
         return finish_locked(store, container_id, delete)
+
+
+def finish_if_free(store: Store, record: ContainerRecord) -> ContainerRecord | None:
+    """`finish` for who does not wait: the record as it is when somebody else is at the container."""
+    lock = lock_directory(store.layout.container(record.id), wait=False)
+    if lock is None:
+        return record
+    with lock:
+        return finish_locked(store, record.id)
 
 
 def finish_locked(
@@ -195,9 +205,13 @@ def kill_whole(record: ContainerRecord) -> bool:
     try:
         signal_pidfd(fd, SIGKILL)
         if record.status == PAUSED:
-            thaw(record)  # on cgroup v1 a frozen process does not even die
-        if not wait_pidfd(fd, _RECORD_TIMEOUT_S):
-            raise Timeout(f"kill container {record.name}: process {record.pid} does not end", hint="it hangs in the kernel")
+            thaw(record)
+        deadline = time.monotonic() + _RECORD_TIMEOUT_S
+        while not wait_pidfd(fd, _THAW_AGAIN_S):
+            # On cgroup v1 a frozen process does not even die, and a `pause` may have come since the record was read.
+            thaw(record)
+            if time.monotonic() > deadline:
+                raise Timeout(f"kill container {record.name}: process {record.pid} does not end", hint="it hangs in the kernel")
     finally:
         os.close(fd)
     return True
@@ -250,62 +264,3 @@ def _is_same_run(store: Store, record: ContainerRecord) -> bool:
         return identity_of(store.load(record.id)) == identity_of(record)
     except NotFound:
         return False
-
-
-def remove(
-    store: Store, container_id: str, *, force: bool = False, volumes: bool = False,
-    delete: Callable[[str], object] = recover.remove_tree,
-) -> None:
-    """Remove a container, with `volumes` its anonymous volumes, too.
-
-    Raises Conflict when it runs and `force` is not set, NotFound, Corrupt (not with `force`).
-    """
-    try:
-        record = current(store, container_id)
-    except (Corrupt, NotFound) as error:
-        if not force:
-            raise
-        from .remains import remove_remains  # cold
-
-        log.debug("remove unreadable", container=container_id, error=error)
-        with store.lock(container_id, force=True):
-            remove_remains(store, container_id)
-        return
-    if record.status in ALIVE and record.status != CREATED and not force:
-        raise Conflict(
-            f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
-    if record.status in ALIVE:
-        if not kill_whole(record):
-            _kill_cgroup(record)
-        trace.point("killed to remove")
-        try:
-            await_end(store, record, _REMOVAL_PATIENCE_S)
-        except Timeout as error:
-            log.debug("remove without the end", container=container_id, error=error)  # which nobody will ask for
-    with store.lock(container_id, force=force):
-        _remove_ended(store, container_id, force=force, volumes=volumes, delete=delete)
-
-
-def _kill_cgroup(record: ContainerRecord) -> None:
-    """Kill what is left of a container whose recorded process is gone: whatever its record says, that is in its cgroup."""
-    try:
-        group.Cgroup.open(record.cgroups_path).kill()
-    except NotFound:
-        pass  # nothing is left
-
-
-def _remove_ended(store: Store, container_id: str, *, force: bool, volumes: bool, delete: Callable[[str], object]) -> None:
-    record = current(store, container_id)
-    if record.status in ALIVE and not force:
-        # Started again between our look and the lock.
-        raise Conflict(f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
-    if record.status in ALIVE:
-        kill_whole(record)
-        trace.point("killed to remove")
-    if record.status == CREATING:
-        from .remains import remove_remains  # cold: whoever made it was killed
-
-        remove_remains(store, container_id, volumes=True)
-        return
-    release(store, record)
-    remove_locked(store, record, delete, volumes=volumes)
