@@ -388,6 +388,11 @@ def test_output_without_a_place_is_the_archive_alone_and_docker_s_is_the_store(m
     assert done.out.startswith("sha256:") and mydocker("images", "-q", "b:1", "--no-trunc").out == done.out
     with mydocker.terminal("build", "-o", "-", place) as terminal:
         terminal.expect("standard output is a terminal")
+    mydocker("build", "-o", f"type=oci,dest={scratch}/layout,tar=false,name=c:1", place)
+    assert sorted(os.listdir(f"{scratch}/layout")) == ["blobs", "index.json", "oci-layout"]
+    assert "library/c:1" in Path(scratch, "layout", "index.json").read_text()
+    two = mydocker("build", "-o", f"{scratch}/one", "-o", f"type=tar,dest={scratch}/two", place, code=125).one_error_line()
+    assert "--output can be given once" in two
 
 
 def test_squash_leaves_one_layer_on_the_base(mydocker: Mydocker, busybox: str, context: Write) -> None:

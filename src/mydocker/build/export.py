@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from mydocker.base.paths import Layout
 
+_FORMATS = {"oci": "oci-archive", "oci-dir": "oci-dir", "docker": "docker-archive"}
+
 
 def export_files(lower_dirs: Sequence[str], kind: str, destination: str) -> None:
     """Write the root file system of the target to a directory, or as a tar (`-`: standard output). Raises OSError."""
@@ -57,7 +59,7 @@ def _export_tar(root_fd: int, destination: str) -> None:
 
 
 def export_image(layout: Layout, digest: str, kind: str, destination: str, references: Sequence[str]) -> None:
-    """Write the built image as an archive. Raises OSError."""
+    """Write the built image as an archive, or a directory. Raises Conflict (it is not empty), OSError."""
     names = list(references) or [digest]
     target: str | int = 1 if destination == "-" else destination
-    store.Images(layout).save(names, target, format="oci-archive" if kind == "oci" else "docker-archive")
+    store.Images(layout).save(names, target, format=_FORMATS[kind])

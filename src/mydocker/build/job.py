@@ -328,7 +328,7 @@ class Job:
                 self._staging.add_document(document)
             self._staging.publish([image])
             self._cache.save()
-        if kind in ("oci", "docker"):
+        if kind:
             from .export import export_image  # cold
 
             export_image(self.layout, descriptor["digest"], kind, destination, self.options.references)

@@ -38,7 +38,7 @@ BUILD_OPTIONS = (
            lands="cgroup_parent"),
     Option("build", "platform", "", "str", "Platform of base images, such as linux/arm64", value="PLATFORM", lands="platform"),
     Option("build", "squash", "", "bool", "Make one layer of all that the build adds", lands="squash"),
-    Option("build", "output", "o", "str", "Where the result goes: DIR, -, type=local|tar|oci|docker,dest=PATH, type=registry",
+    Option("build", "output", "o", "list", "Where the result goes: DIR, -, type=local|tar|oci|docker,dest=PATH, type=registry",
            value="SPEC", lands="output"),
     Option("build", "push", "", "bool", "Push the image to the registries of its names: --output type=registry"),
     Option("build", "load", "", "bool", "Accepted for docker's sake: the image is here when it is built"),

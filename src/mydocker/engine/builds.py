@@ -357,17 +357,22 @@ def _judge_output(value: str) -> _Output:
     kind = keys.get("type", "local")
     if kind not in _OUTPUTS:
         raise InvalidRequest(f"output {value!r}: type {kind!r} is unknown", hint=f"there are {', '.join(_OUTPUTS)}")
+    names = (keys["name"],) if keys.get("name") else ()
     if kind == "docker" and not keys.get("dest"):
-        return _Output(names=(keys["name"],) if keys.get("name") else ())  # to docker's own store, as `--load`: it is there
+        return _Output(names=names)  # to docker's own store, as `--load`: it is there
     if kind in ("image", "registry"):
         return _Output(
-            names=(keys["name"],) if keys.get("name") else (),
+            names=names,
             pushes=kind == "registry" or _judge_bool(value, keys.get("push", "false")),
             insecure=_judge_bool(value, keys.get("registry.insecure", "false")))
     destination = keys.get("dest", "" if kind == "local" else "-")
     if not destination:
         raise InvalidRequest(f"output {value!r}: dest is required for local exporter")
-    return _Output(kind=kind, destination=destination)
+    if kind == "oci" and not _judge_bool(value, keys.get("tar", "true")):
+        if destination == "-":
+            raise InvalidRequest(f"output {value!r}: a directory needs a dest")
+        kind = "oci-dir"
+    return _Output(kind=kind, destination=destination, names=names)
 
 
 def _judge_bool(value: str, word: str) -> bool:

@@ -24,6 +24,10 @@ def run(context: Context) -> int:
     options = arguments.engine_options()
     if arguments["provenance"] or arguments["sbom"]:
         raise Unsupported("build: attestations are not made", hint="leave --provenance and --sbom out")
+    if "output" in options:
+        if len(options["output"]) > 1:
+            raise InvalidRequest("build: --output can be given once", hint="build again for another: everything is cached")
+        options["output"] = options["output"][0]
     if arguments["push"]:
         if options.get("output"):
             raise InvalidRequest("build: --push and --output say both where the image goes", hint="--output type=registry pushes")
