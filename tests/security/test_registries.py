@@ -521,6 +521,31 @@ def test_broken_upload_goes_on_where_the_registry_is(engine: Engine, monkeypatch
     assert broken and len(stored) == 2
 
 
+@pytest.mark.parametrize("refusal", [404, 405, 416])
+def test_registry_that_takes_no_pieces_gets_the_whole(engine: Engine, monkeypatch: pytest.MonkeyPatch, refusal: int) -> None:
+    monkeypatch.setattr(transfer, "PIECE_BYTES", 100_000)
+    engine.images.import_tar(io.BytesIO(tar(member("big", random_bytes(450_000)))), "whole:1")
+    stored: dict[str, bytes] = {}
+
+    def answer(asked: Asked) -> Answer:
+        path, _, query = asked.path.partition("?")
+        if path == "/v2/" or asked.method == "HEAD":
+            return (200 if path == "/v2/" else 404), {}, b""
+        if asked.method == "POST":
+            return 202, {"Location": "/v2/whole/blobs/uploads/1"}, b""
+        if asked.method == "PATCH":
+            return refusal, {}, b""
+        if "/manifests/" not in path:
+            stored[digest(asked.body)] = asked.body
+            assert query == urlencode({"digest": digest(asked.body)})
+        return 201, {}, b""
+
+    with Answering(answer) as server:
+        engine.images.tag("whole:1", f"{server.host}/whole:1")
+        engine.images.push(f"{server.host}/whole:1")
+    assert len(stored) == 2 and max(map(len, stored.values())) > 400_000
+
+
 def test_upload_does_not_take_the_secret_to_another_host(mydocker: Mydocker, busybox: str, home: str) -> None:
     with Answering(lambda asked: (201, {}, b"")) as elsewhere:
         def answer(asked: Asked) -> Answer:

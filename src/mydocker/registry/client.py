@@ -35,7 +35,7 @@ MAX_MANIFEST_BYTES = 4 << 20
 ATTEMPTS = 5
 #: A server that wants us to wait longer is told about, not waited for.
 MAX_WAIT_S = 60.0
-#: From here on the user is told what is waited for.
+#: From here on the user is told that the server wants a wait.
 _TOLD_WAIT_S = 2.0
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 # Schema 1 is asked for last, so that it can be told by its name instead of by `not found`.
@@ -279,7 +279,7 @@ def wait(number: int, error: Busy | Unreachable) -> None:
     # Random, so that many clients that were thrown out together do not come back together.
     pause_s = asked_s or min(0.25 * 2 ** number, 8.0) * random.uniform(0.6, 1.0)
     log.debug("registry again", tries=number, wait_s=f"{pause_s:.1f}", why=error.message)
-    if pause_s >= _TOLD_WAIT_S:
+    if asked_s >= _TOLD_WAIT_S:
         log.warn(error.message, hint=f"trying again in {pause_s:.0f} s")
     time.sleep(pause_s)
 

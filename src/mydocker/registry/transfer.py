@@ -8,7 +8,8 @@ import os
 import time
 from urllib.parse import urlencode, urlsplit
 
-from mydocker.base.errors import Corrupt, Denied, MydockerError, NotFound
+from mydocker.base import log
+from mydocker.base.errors import Corrupt, Denied, MydockerError, NotFound, Unavailable
 
 from .client import ATTEMPTS, Busy, failure_of, persist, wait
 from .transport import Unreachable, redirected
@@ -133,6 +134,10 @@ class BlobReader:
             response.shut_down()
 
 
+class _NoPieces(MydockerError):
+    """A registry refuses a piece: not all take more than one, as Docker sends the whole in one."""
+
+
 class BlobWriter:
     """One blob on its way up to a repository, from a file of ours.
 
@@ -179,7 +184,13 @@ class BlobWriter:
 
     def upload(self) -> None:
         """Upload the blob. Raises Denied, Busy, Unreachable, Unavailable."""
-        persist(self._upload_whole if self._size <= PIECE_BYTES else self._upload_in_pieces)
+        if self._size > PIECE_BYTES:
+            try:
+                persist(self._upload_in_pieces)
+                return
+            except _NoPieces as error:
+                log.debug("registry takes no pieces", why=error.message)
+        persist(self._upload_whole)
 
     def _begin(self) -> str:
         """Return the place of a new upload, and heed how small the registry lets a piece be that is not the last."""
@@ -224,6 +235,8 @@ class BlobWriter:
                     raise
                 wait(failures, error)
                 position, place = self._ask_position(place)
+            except (NotFound, Unavailable) as error:
+                raise _NoPieces(error.message) from error
         self._ask("PUT", _with_digest(place, self.digest), good=(201,), body=b"", headers=_BINARY).finish()
 
     def _ask_position(self, place: str) -> tuple[int, str]:
