@@ -144,6 +144,27 @@ def test_exec_in_a_user_namespace_is_its_root(mapped: Runtime) -> None:
     assert os.stat(f"/proc/{pid}").st_uid == 100000
 
 
+@pytest.mark.parametrize("user", [{"uid": 70000, "gid": 0}, {"uid": 0, "gid": 70000}, {"uid": 0, "gid": 0, "additionalGids": [70000]}])
+def test_an_id_of_the_command_that_is_not_mapped_is_refused_by_field(runtime: Runtime, user: dict[str, Any]) -> None:
+    assert "70000 is not mapped (linux." in (text := refuse(runtime, linux=in_userns(), process={"user": user}))
+    assert f"process.user.{next(field for field, value in user.items() if '70000' in str(value))}: " in text
+
+
+def test_a_user_namespace_may_have_no_root(runtime: Runtime) -> None:
+    """As with crun: what prepares the container is its first user."""
+    subprocess.run(["chown", "-R", "100000:100000", f"{runtime.directory}/rootfs"], check=True)
+    os.chmod(runtime.directory, 0o755)
+    mapping = [{"containerID": 5, "hostID": 100000, "size": 1000}]
+    linux = in_userns(uidMappings=mapping, gidMappings=mapping)
+    script = "id -u; id -g; grep -E '^Cap(Inh|Prm|Eff|Amb)' /proc/self/status | cut -f2 | sort -u"
+    process = {"user": {"uid": 7, "gid": 8}}
+    runtime("run", "-d", "--bundle", runtime.bundle("sleep", "100", linux=linux, process=process), "c")
+    expected = ["7", "8", "0" * 16]
+    assert runtime("exec", "c", "sh", "-c", script).stdout.split() == expected
+    assert runtime("run", "--bundle", runtime.bundle("sh", "-c", script, linux=linux, process=process),
+                   "d").stdout.split() == expected
+
+
 def test_a_source_that_the_containers_root_cannot_reach_is_bound_all_the_same(mapped: Runtime) -> None:
     os.makedirs(f"{mapped.directory}/closed/inner")
     os.chmod(f"{mapped.directory}/closed", 0o700)

@@ -126,6 +126,8 @@ PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
 
 # statfs(2) magic numbers, to know what a descriptor really is
 PROC_SUPER_MAGIC = 0x9FA0

@@ -99,6 +99,8 @@ def validate_spec(document: object) -> Spec:
     _judge_mounts(spec, kinds)
     _judge_hooks(spec)
     _judge_linux(spec.get("linux", {}), kinds)
+    if kinds.get("user") == "":
+        _judge_mapped_user(spec.get("process", {}).get("user", {}), spec["linux"])
     return spec  # type: ignore[return-value]  # its shape was checked
 
 
@@ -263,6 +265,16 @@ def _judge_mappings(holder: dict[str, Any], prefix: str) -> None:
             if min(mapping["containerID"], mapping["hostID"]) < 0 or mapping["size"] <= 0 or (
                     max(mapping["containerID"], mapping["hostID"]) + mapping["size"] > 1 << 32):
                 raise InvalidRequest(f"{field}: is out of range")
+
+
+def _judge_mapped_user(user: dict[str, Any], linux: dict[str, Any]) -> None:
+    """See that the ids of the command are there in its new user namespace: the kernel would only say EINVAL."""
+    for field, ids, kind in (("uid", [user.get("uid", 0)], "uid"), ("gid", [user.get("gid", 0)], "gid"),
+                             ("additionalGids", user.get("additionalGids", ()), "gid")):
+        mappings = linux.get(f"{kind}Mappings", ())
+        for number in ids:
+            if mappings and not any(0 <= number - item["containerID"] < item["size"] for item in mappings):
+                raise InvalidRequest(f"process.user.{field}: {number} is not mapped (linux.{kind}Mappings)")
 
 
 def _require(holder: dict[str, Any], keys: tuple[str, ...], field: str) -> None:

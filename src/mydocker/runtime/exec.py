@@ -77,6 +77,8 @@ def enter(order: ExecOrder, cgroup: Cgroup) -> Created:
     """
     plan.last_stage_fd()
     order = with_attributes(order)
+    if order.namespaces & sc.CLONE_NEWUSER:
+        from . import idmap  # noqa: F401  # cold: where no root is mapped the handover wants it, inside
     if order.process.get("apparmorProfile") or order.process.get("selinuxLabel"):
         from .labels import check_process_labels  # cold
 

@@ -159,6 +159,10 @@ def execute_last_stage(process: Process, credentials: Credentials, last: LastSta
         if fd >= 0:
             os.set_inheritable(fd, True)
     pass_on(last.preserve_fds)
+    if os.geteuid():
+        from .idmap import keep_capabilities_over_execve  # cold: imported by the creator already where ids are mapped
+
+        keep_capabilities_over_execve()
     execute(lambda program_fd: os.execve(program_fd, ["mydocker-init", str(plan_fd)], {}))
 
 

@@ -40,6 +40,18 @@ def root_of(mappings: Sequence[IdMapping]) -> int:
     return 0 if 0 in ids or not ids else ids[0]
 
 
+def keep_capabilities_over_execve() -> None:
+    """Have what this process executes, which is no root where none is mapped, have its capabilities all the same.
+
+    Those come by the ambient set, which the last stage empties (capabilities(7) "Transformation of capabilities").
+    """
+    effective, permitted, _ = sc.capget()
+    sc.capset(effective, permitted, permitted)
+    for capability in range(permitted.bit_length()):
+        if permitted >> capability & 1:
+            sc.prctl(sc.PR_CAP_AMBIENT, sc.PR_CAP_AMBIENT_RAISE, capability)
+
+
 def map_id(container_id: int, mappings: Sequence[IdMapping]) -> int | None:
     """Return an id of the container's as the creator knows it, None for one that is not mapped."""
     for item in mappings:
