@@ -37,6 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     config.addinivalue_line("markers", "needs(*capabilities): skip where this machine lacks one of them")
+    config.addinivalue_line("markers", "counts_links: the state root's files have the hard links of their layer, no other's: `image verify`, `df`")
     config.addinivalue_line("markers", "slow: takes longer than ten seconds")
     config.addinivalue_line("markers", "time_limit(seconds): how long the test may take, instead of 60 s")
 

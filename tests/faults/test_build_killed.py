@@ -13,7 +13,7 @@ import pytest
 from fault_rig import killed_at
 from harness import Mydocker, until
 
-pytestmark = pytest.mark.needs("root", "overlay")
+pytestmark = [pytest.mark.needs("root", "overlay"), pytest.mark.counts_links]
 
 _DOCKERFILE = """\
 FROM {base} AS one

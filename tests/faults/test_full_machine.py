@@ -12,7 +12,7 @@ from harness import IMAGES, Mydocker, until
 
 from mydocker.linux.cgroup.hierarchy import hierarchy
 
-pytestmark = [pytest.mark.needs("root", "overlay")]
+pytestmark = [pytest.mark.needs("root", "overlay"), pytest.mark.counts_links]
 
 MIB = 1 << 20
 

@@ -16,7 +16,7 @@ from harness import Mydocker, until
 from image_rig import member, tar
 from registry_rig import Answer, Answering, Asked, new_image, random_bytes, serve_image
 
-pytestmark = pytest.mark.needs("root", "overlay")
+pytestmark = [pytest.mark.needs("root", "overlay"), pytest.mark.counts_links]
 
 LAYERS = [tar(*(member(f"dir{number}/file{k}", random_bytes(3000) + bytes([number])) for k in range(150))) for number in range(5)]
 

@@ -348,6 +348,7 @@ def test_copy_options(mydocker: Mydocker, busybox: str, context: Write) -> None:
         "/d/b 1:2 600\n/d/sub 1:2 700\n/e/b\n/p/d/a.md\n/p/d/sub/f\n")
 
 
+@pytest.mark.counts_links
 def test_linked_copy_sees_nothing_below_and_stays_cached_on_another_base(
     mydocker: Mydocker, busybox: str, context: Write
 ) -> None:

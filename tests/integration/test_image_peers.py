@@ -10,7 +10,7 @@ import pytest
 from harness import Mydocker
 from peers import IMAGE, Peer, open_buildah, open_docker, open_podman
 
-pytestmark = pytest.mark.needs("root", "overlay", "busybox")
+pytestmark = [pytest.mark.needs("root", "overlay", "busybox"), pytest.mark.counts_links]
 
 #: A layer with what layers have trouble with: links, owners, bits, devices' kin, deletions, an opaque directory.
 _STEPS = (

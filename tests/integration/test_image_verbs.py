@@ -29,7 +29,7 @@ from mydocker.base.errors import Conflict, InvalidRequest, NotFound, Unsupported
 from mydocker.image import index
 from mydocker.oci import media_types
 
-pytestmark = pytest.mark.needs("root", "overlay")
+pytestmark = [pytest.mark.needs("root", "overlay"), pytest.mark.counts_links]
 
 ONE, TWO = tar(member("one", b"1")), tar(member("two", b"2"))
 
