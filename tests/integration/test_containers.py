@@ -9,7 +9,7 @@ import subprocess
 import time
 
 import pytest
-from harness import Mydocker, is_running, until
+from harness import Mydocker, is_running, processes, until
 
 from mydocker import Engine
 
@@ -329,3 +329,45 @@ def test_a_stop_does_not_wait_for_the_end_of_a_run_that_began_meanwhile(mydocker
         assert (*stopping.communicate(timeout=60), stopping.returncode) == (b"busy\n", b"", 0)
         assert time.monotonic() - began_s < 20  # it waited for 30 s, and said that the monitor does not record the end
     assert mydocker.rows()["busy"]["STATUS"] == "running"
+
+
+def test_start_of_a_created_container_that_somebody_ends_at_this_moment_starts_it_again(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("create", "--name", "busy", busybox, "sleep", "1000")
+    pid, monitor = mydocker.pid_of("busy"), mydocker.monitor_of("busy")
+    with mydocker.popen("start", "busy", env={"MYDOCKER_TRACE": "found created=stop"}) as starting:
+        until(lambda: is_stopped(starting.pid))
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: os.path.exists(f"{mydocker.directory_of('busy')}/exit") and "mydocker-monitor" not in argv_of(monitor))
+        starting.send_signal(signal.SIGCONT)
+        assert (*starting.communicate(timeout=30), starting.returncode) == (b"busy\n", b"", 0)
+    assert mydocker.rows()["busy"]["STATUS"] == "running"
+
+
+def test_exec_whose_container_is_restarted_meanwhile_says_that_it_has_ended(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "--name", "busy", busybox, "sleep", "1000")
+    directory = mydocker.directory_of("busy")
+    with mydocker.popen("exec", "busy", "true", env={"MYDOCKER_TRACE": "exec stage began=sleep:3"}) as entering:
+        until(lambda: os.path.isdir(f"{directory}/exec") and os.listdir(f"{directory}/exec"))
+        time.sleep(0.5)  # it has the container's process by now
+        mydocker("restart", "-t", "0", "busy")
+        assert entering.communicate(timeout=30)[1] == b"mydocker: exec in container busy: it has just ended\n"
+
+
+def test_inspect_shows_a_container_in_the_making_and_fails_for_one_that_is_gone(mydocker: Mydocker, busybox: str) -> None:
+    trace = {"MYDOCKER_TRACE": "recorded creating=stop"}
+    with mydocker.popen("run", "-d", "--name", "busy", busybox, "sleep", "1000", env=trace) as running:
+        until(lambda: is_stopped(running.pid))
+        shown = mydocker.inspect("busy")
+        assert (shown["status"], shown["spec"]) == ("creating", None)
+        running.send_signal(signal.SIGCONT)
+        assert running.wait(30) == 0
+    assert mydocker.inspect("busy")["spec"]["process"]["args"] == ["sleep", "1000"]
+
+
+def is_stopped(pid: int) -> bool:
+    with open(f"/proc/{pid}/stat", "rb") as stream:
+        return stream.read().rpartition(b")")[2].split()[0] == b"T"
+
+
+def argv_of(pid: int) -> list[str]:
+    return dict(processes()).get(pid, [""])

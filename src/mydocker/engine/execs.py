@@ -131,16 +131,18 @@ def open_exec(store: Store, starter: Starter, container_id: str, request: ExecRe
         raise
     except (MydockerError, FileNotFoundError) as error:
         # Each step has words of its own for a container that ends meanwhile, down to ENOMEM for a clone into its namespace.
-        if not _has_ended(store, container_id):
+        if not _has_ended(store, record):
             raise
         raise Conflict(f"exec in container {record.name}: it has just ended") from error
 
 
-def _has_ended(store: Store, container_id: str) -> bool:
+def _has_ended(store: Store, record: ContainerRecord) -> bool:
+    """Tell whether the run that a record is of is over; another may have begun."""
     try:
-        return current(store, container_id).status not in ALIVE
+        now = current(store, record.id)
     except NotFound:
         return True
+    return now.status not in ALIVE or identity_of(now) != identity_of(record)
 
 
 def _open(store: Store, starter: Starter, record: ContainerRecord, request: ExecRequest) -> LiveSession:

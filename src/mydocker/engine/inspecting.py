@@ -1,6 +1,8 @@
 """What `inspect` shows of a container: its record, its configuration, what it used, where its files are."""
 from __future__ import annotations
 
+import os
+
 from mydocker.base import files, paths
 from mydocker.base.clock import format_rfc3339
 from mydocker.base.errors import NotFound
@@ -44,8 +46,18 @@ def inspect_container(store: Store, record: ContainerRecord) -> dict[str, Any]:
             "directory": directory, "log": f"{directory}/{paths.LOG}", "upper": f"{directory}/{paths.UPPER}",
             "cgroup": record.cgroups_path,
         },
-        "spec": files.load_json(f"{directory}/{paths.BUNDLE}/{paths.RECORD}"),
+        "spec": _load_spec(record.id, directory),
     }
+
+
+def _load_spec(container_id: str, directory: str) -> object:
+    """Return the runtime spec, null while the container is being made. Raises NotFound when it has been removed since."""
+    try:
+        return files.load_json(f"{directory}/{paths.BUNDLE}/{paths.RECORD}")
+    except FileNotFoundError:
+        if not os.path.exists(directory):
+            raise NotFound(f"no container {container_id}", hint="`mydocker ps` lists those there are") from None
+        return None
 
 
 def _ports(record: ContainerRecord) -> dict[str, list[dict[str, str]] | None]:

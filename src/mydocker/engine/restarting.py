@@ -44,13 +44,9 @@ def start(
     Raises AlreadyInState, Conflict, CommandNotFound, ...
     """
     with store.lock(container_id) as lock:
-        # An end that nobody has recorded yet would be lost with the files that the new start replaces.
-        record = finish_locked(store, container_id)
-        if record is None:
-            raise NotFound(f"no container {container_id}: it was to go with its end")
-        advance(record.status, "start", name=record.name)
-        if record.status == CREATED:
-            session = LiveSession.connect(control_socket(store, container_id))
+        record, waiting = _look_to_start(store, container_id)
+        if waiting is not None:
+            session = waiting
             session.attach(client_flags)
             if console_size is not None:
                 session.resize(*console_size)  # before START, so before the command can look
@@ -76,6 +72,23 @@ def start(
 
         follow_move(store, record, running)
     return running, session
+
+
+def _look_to_start(store: Store, container_id: str) -> tuple[ContainerRecord, LiveSession | None]:
+    """Return the record of a container that can be started, with a session if its monitor waits for that."""
+    while True:
+        # An end that nobody has recorded yet would be lost with the files that the new start replaces.
+        record = finish_locked(store, container_id)
+        if record is None:
+            raise NotFound(f"no container {container_id}: it was to go with its end")
+        advance(record.status, "start", name=record.name)
+        if record.status != CREATED:
+            return record, None
+        trace.point("found created")
+        try:
+            return record, LiveSession.connect(control_socket(store, container_id))
+        except Unavailable:
+            continue  # somebody has ended it since: the next look finds that recorded
 
 
 def _standstill_watch(store: Store, container_id: str) -> Callable[[], None]:
