@@ -38,7 +38,7 @@ from .plan import (
     LastStage,
     encode,
 )
-from .rootfs import Rootfs, find_mount_point, mount_root, set_attributes
+from .rootfs import Rootfs, mount_root, set_attributes
 from .seccomp import NO_FILTER, Filter
 
 TYPE_CHECKING = False
@@ -264,6 +264,8 @@ def isolate_mounts(order: InitOrder) -> None:
     flags = {"shared": sc.MS_SHARED, "private": sc.MS_PRIVATE}.get(word.removeprefix("r"), sc.MS_SLAVE)
     sc.mount(None, "/", None, flags | sc.MS_REC, None)
     if flags == sc.MS_SHARED:
+        from .hostmounts import find_mount_point  # cold: the host's root is still in view
+
         # pivot_root(2) wants no shared parent, and what is bound from a shared mount would be its peer: what is
         # mounted on the container's root would appear on the host.
         sc.mount(None, find_mount_point(os.path.realpath(order.root_path)), None, sc.MS_PRIVATE, None)

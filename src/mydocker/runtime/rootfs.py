@@ -13,7 +13,6 @@ import errno
 import os
 import stat
 
-from mydocker.base import files
 from mydocker.base.errors import Denied, RuntimeFailed
 from mydocker.linux import syscalls as sc
 
@@ -247,17 +246,6 @@ def mount_root(root_path: str, root_mount: Mount | None, *, follows_host: bool =
     return os.open(root_path, _PATH_DIR | os.O_CLOEXEC)
 
 
-def find_mount_point(path: str) -> str:
-    """Return the mount point that an absolute path without symbolic links lies on. Raises OSError."""
-    points = [line.split(b" ", 5)[4] for line in files.read_bytes("/proc/self/mountinfo").splitlines()]
-    # Only these four are escaped (proc_pid_mountinfo(5)); unescaped, the longest one that the path begins with is it.
-    names = {os.fsdecode(point.replace(b"\\040", b" ").replace(b"\\011", b"\t").replace(b"\\012", b"\n").replace(b"\\134", b"\\"))
-             for point in points}
-    while path not in names and path != "/":
-        path = os.path.dirname(path)
-    return path
-
-
 def unmount_root(root_path: str) -> None:
     """Undo `mount_root`, and all that was mounted below, of a container without a mount namespace of its own."""
     try:
@@ -287,6 +275,8 @@ def mount_overlay(target: str, options: list[str] | tuple[str, ...]) -> None:
             if key in ("lowerdir", "upperdir", "workdir"):
                 places = value.split(LOWER_SEPARATOR)
                 if key == "lowerdir" and places[-1] == "/":
+                    from .hostmounts import mount_host_view  # cold: the host's root is still in view
+
                     places[-1] = mount_host_view(target)
                 option = f"{key}={':'.join(short(path) for path in places)}"
             words.append(option)
@@ -299,19 +289,3 @@ def mount_overlay(target: str, options: list[str] | tuple[str, ...]) -> None:
     finally:
         for fd in fds:
             os.close(fd)
-
-
-def mount_host_view(target: str) -> str:
-    """Mount a read-only view of the machine's own root below `target`, and return its path.
-
-    overlayfs refuses a lower directory that lies below another (ELOOP), and every directory of the engine's
-    lies below `/`. Seen through an overlay of its own, `/` is another file system to it. That overlay wants
-    two lower directories, the second one not below `/` either: both places are made in a tmpfs, which the
-    container's root then covers. Raises OSError.
-    """
-    place = os.open(target, _PATH_DIR | os.O_CLOEXEC)
-    attach(open_filesystem("tmpfs", "tmpfs", ("mode=700",), 0), place)
-    for name in ("nothing", "view"):
-        os.mkdir(f"{target}/{name}", 0o755)
-    sc.mount("overlay", f"{target}/view", "overlay", sc.MS_RDONLY, f"lowerdir=/:{target}/nothing")
-    return f"{target}/view"

@@ -12,12 +12,12 @@ from mydocker.base.errors import InvalidRequest
 from mydocker.linux import syscalls as sc
 from mydocker.runtime.attributes import pack_limit, pack_scheduler, parse_io_priority, parse_numbers, parse_personality
 from mydocker.runtime.devices import FindNull, MakeDevices, plan_devices
+from mydocker.runtime.hostmounts import find_mount_point
 from mydocker.runtime.idmap import format_map, root_of
 from mydocker.runtime.mountopts import MountOptions, parse_mount_options
 from mydocker.runtime.mounts import BindMount, MountCgroup, MountFilesystem, Surroundings, plan_rootfs
 from mydocker.runtime.namespaces import format_time_offsets
 from mydocker.runtime.remount import Remount
-from mydocker.runtime.rootfs import find_mount_point
 from mydocker.runtime.sealeddev import SealDev
 
 
