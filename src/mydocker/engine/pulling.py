@@ -37,8 +37,9 @@ def pulled(images: Images, config: ContainerConfig, progress: Progress | None = 
     except (NotFound, Unavailable) as error:
         if config.pull == "always":
             raise
+        hint = "what is here: mydocker images"  # the name may be a slip
         raise NotFound(
-            f"no image {name}, and it cannot be pulled: {error.message}", hint=error.hint or "what is here: mydocker images"
+            f"no image {name}, and it cannot be pulled: {error.message}", hint=f"{error.hint}; {hint}" if error.hint else hint
         ) from error
     return images.resolve(name, config.show)
 
