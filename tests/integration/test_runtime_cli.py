@@ -509,7 +509,8 @@ def test_update_changes_limits_from_options_and_from_a_document(running: Runtime
     assert "wants a number" in running("update", "--pids-limit", "many", "c", code=1).stderr
     for wrong, text in (({"memory": []}, "memory: is not an object"), ({"hugepageLimits": {}}, "hugepageLimits: is not a list")):
         assert f"resources.{text}" in running("update", "--resources", "-", "c", input=json.dumps(wrong), code=1).stderr
-    assert limit() == 48 << 20
+    assert "cpu.quota" in running("update", "--memory", "32m", "--cpu-quota", "1", "c", code=1).stderr
+    assert limit() == 48 << 20  # all or nothing
 
 
 def watches_memory(pid: int) -> bool:

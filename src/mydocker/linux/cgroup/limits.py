@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 
-from mydocker.base.errors import Conflict, Denied, Unavailable, Unsupported
+from mydocker.base.errors import Conflict, Denied, MydockerError, Unavailable, Unsupported
 from mydocker.base.record import Record
 
 from . import v1, v2
@@ -34,7 +34,7 @@ _JOIN_ROUNDS = 100
 
 
 def apply(group: Cgroup, resources: Mapping[str, object]) -> None:
-    """Change the limits of a cgroup in use; device rules, where there are any, replace those that hold.
+    """Change the limits of a cgroup in use, all of them or none; device rules, where there are any, replace those that hold.
 
     Raises as `create` does; Conflict when more is in use than allowed.
     """
@@ -43,14 +43,14 @@ def apply(group: Cgroup, resources: Mapping[str, object]) -> None:
         from .systemd import update_unit  # cold
 
         update_unit(group.unit, wanted, is_user=os.geteuid() != 0)
-    fresh = set_limits(group, wanted)
+    fresh = set_limits(group, wanted, takes_back=True)
     if resources.get("devices"):
         restrict_devices(group, wanted.devices or ())
     join(group, fresh)
 
 
-def set_limits(group: Cgroup, wanted: Resources) -> list[str]:
-    """Write the limits; return the v1 directories that were made for them."""
+def set_limits(group: Cgroup, wanted: Resources, *, takes_back: bool = False) -> list[str]:
+    """Write the limits; return the v1 directories that were made for them. With `takes_back` an error changes nothing."""
     placed = plan(wanted, group.found, group.v1, group.v2)
     needed = {item.write.controller for item in placed if not item.is_v1}
     if not needed.issubset(V2_CONTROLLERS):
@@ -68,8 +68,33 @@ def set_limits(group: Cgroup, wanted: Resources) -> list[str]:
                 hint="without rights over cgroups there can be no limits; run as root, or in a delegated cgroup",
             )
         writes.append((directory, item.write))
-    execute(writes)
+    paths = [f"{directory}/{write.file}" for directory, write in writes] if takes_back else []
+    before = [(path, read_setting(path)) for path in paths]
+    try:
+        execute(writes)
+    except MydockerError:
+        take_back(before)
+        raise
     return fresh
+
+
+def read_setting(path: str) -> str:
+    """Return what a file says that could be written to it again: one word or one line; "" for lists and what is not there."""
+    try:
+        text = read_text(path).strip()
+    except OSError:
+        return ""
+    return "" if "\n" in text else text
+
+
+def take_back(before: list[tuple[str, str]]) -> None:
+    """Write what was there before, backwards, as memory with swap and without depend on each other. As in runc."""
+    for path, text in reversed(before):
+        try:
+            if text and read_setting(path) != text:
+                write_text(path, text)
+        except OSError:
+            pass  # the limit that could not be set is what is told
 
 
 def join(group: Cgroup, fresh: list[str]) -> None:
