@@ -332,3 +332,10 @@ def test_login_from_python_is_refused_with_a_wrong_password(engine: Engine, secu
 ])
 def test_mistakes_are_told(mydocker: Mydocker, words: list[str], told: str) -> None:
     assert told in mydocker(*words, code=125).one_error_line()
+
+
+def test_id_is_no_name_to_push_to(mydocker: Mydocker, busybox: str) -> None:
+    identity = mydocker("images", "-q", busybox).out.strip()
+    for word in (identity, mydocker("images", "-q", "--no-trunc", busybox).out.strip()):
+        told = mydocker("push", "-q", word, code=125).one_error_line()
+        assert "no image has this name" in told and "mydocker tag" in told

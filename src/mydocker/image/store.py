@@ -258,10 +258,16 @@ class Images:
     def push(
         self, name: str, others: Sequence[str] = (), *, insecure: Sequence[str] = (), progress: Progress | None = None
     ) -> PushedImage:
-        """Push an image to the registry that its name says; with `others`, a manifest list of it and them."""
+        """Push an image to the registry that its name says; with `others`, a manifest list of it and them.
+
+        Raises NotFound, InvalidRequest, and what image/push.py raises.
+        """
         from . import distribution  # cold
 
         descriptors = [self.find(image) for image in (name, *others)]
+        wanted = references.parse(name)
+        if not wanted.digest and index.name_of(descriptors[0]) != wanted.canonical:  # an id is nobody's name at a registry
+            raise NotFound(f"push {name}: no image has this name", hint=f"name it: mydocker tag {name} REGISTRY/NAME[:TAG]")
         return distribution.push(self.layout, name, descriptors, insecure=insecure, progress=progress)
 
     def tag(self, name: str, target: str) -> str:
