@@ -308,6 +308,21 @@ def test_credential_helper_keeps_the_secret(mydocker: Mydocker, busybox: str, se
         "push", *insecure, f"{secured.host}/helped:1", env=env, code=125).one_error_line()
 
 
+@pytest.mark.parametrize(("says", "told"), [
+    ("pass not initialized\\033[2J", "run docker-credential-lame get: it failed (1): pass not initialized [2J; see "),
+    ('{"Username": "u", "Secret": "s3cret"', "run docker-credential-lame get: it failed (1); see "),
+])
+def test_helper_that_fails_is_told_with_what_it_says(mydocker: Mydocker, secured: Registry, home: str, says: str, told: str) -> None:
+    with open(f"{home}/docker-credential-lame", "w") as file:
+        file.write(f"#!/bin/sh\nprintf '{says}\\n'\nexit 1\n")
+    os.chmod(f"{home}/docker-credential-lame", 0o755)
+    with open(f"{home}/config.json", "w") as file:
+        json.dump({"credsStore": "lame"}, file)
+    env = {"PATH": f"{home}:{os.environ['PATH']}"}
+    line = mydocker("pull", "--insecure-registry", secured.host, f"{secured.host}/x:1", env=env, code=125).one_error_line()
+    assert told in line and "s3cret" not in line
+
+
 @pytest.mark.needs("docker_daemon")
 def test_password_that_docker_keeps_is_good_here(mydocker: Mydocker, secured: Registry, home: str) -> None:
     subprocess.run(

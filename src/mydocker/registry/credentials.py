@@ -227,4 +227,8 @@ def _run_helper(helper: str, verb: str, text: str) -> bytes:
     message = output[:200].decode("utf-8", "replace").strip()
     if "credentials not found" in message or "no credentials" in message.lower():
         raise _NotKept(f"{program}: nothing")
-    raise Unavailable(f"run {program} {verb}: it failed ({process.returncode})", hint=f"see {config_path()}")
+    # Not where it was given a secret, nor where it may have given one.
+    is_safe = verb == "get" and process.returncode and "Secret" not in message
+    told = "".join(c if c.isprintable() else " " for c in message) if is_safe else ""
+    raise Unavailable(
+        f"run {program} {verb}: it failed ({process.returncode}){f': {told}' if told else ''}", hint=f"see {config_path()}")
