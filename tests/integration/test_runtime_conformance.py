@@ -398,6 +398,11 @@ def test_an_ambient_capability_that_cannot_be_is_a_warning(runtime: Runtime) -> 
     assert "can't raise ambient capability CAP_CHOWN: " in done.stderr and "CAP_KILL" not in done.stderr
 
 
+def test_sets_of_capabilities_that_nobody_knows_are_passed_over(runtime: Runtime) -> None:
+    """config.md "Extensibility": unknown properties are ignored."""
+    runtime("run", "--bundle", runtime.bundle("true", process={"capabilities": {"future": 1, "bounding": ["CAP_KILL"]}}), "conformance-sets")
+
+
 def test_ambient_capabilities_where_none_is_inheritable_are_left_out_without_a_word(runtime: Runtime) -> None:
     """buildah of Debian 12 makes every bundle so; runc of the time said nothing."""
     sets = {kind: ["CAP_CHOWN", "CAP_KILL"] for kind in ("bounding", "effective", "permitted", "ambient")}

@@ -153,7 +153,8 @@ def warn_of_capabilities(process: Process) -> None:
     CVE-2022-29162, which emptied that set alone, and 14 lines before each step of a build are news to nobody.
     """
     sets = process.get("capabilities", {})
-    names = {name for listed in sets.values() for name in listed or ()}  # type: ignore[attr-defined]
+    kinds = ("bounding", "effective", "inheritable", "permitted", "ambient")  # what else is there is to be ignored
+    names = {name for kind in kinds for name in sets.get(kind) or ()}  # type: ignore[attr-defined]
     if unknown := sorted(names.difference(NUMBERS)):
         from .cli import warn  # cold
 
