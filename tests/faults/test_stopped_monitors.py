@@ -101,6 +101,22 @@ def test_monitor_that_stands_still_while_the_container_is_made_is_ended(
     settle(mydocker, "")
 
 
+def test_monitor_that_stands_still_without_the_lock_is_ended_for_a_command_that_has_it(mydocker: Mydocker, busybox: str) -> None:
+    """It lets go of the lock first, and then says STARTED: who started the container holds on until then."""
+    with begun(mydocker, "forked stage=sleep:4", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+        container_id = only_id(mydocker)
+        until(lambda: check_ps(mydocker) == {"c": "running"})
+        with stopped(mydocker.monitor_of("c")) as monitor:
+            with begun(mydocker, "", "pause", "c") as pausing:
+                assert f"container {container_id}: process {monitor} (mydocker-monito)" in error_of(pausing)
+            with begun(mydocker, "", "kill", "c") as killing:
+                until(lambda: not is_running(monitor), 2.5)
+                assert command.poll() is None
+                assert killing.wait(20) == 0
+        command.wait(20)
+    settle(mydocker, "exited")
+
+
 @pytest.mark.parametrize(("moment", "verb"), [
     ("stage began", "rm -f"), ("made cgroup", "kill"), ("cloned init", "rm -f"), ("recorded created", "kill")])
 def test_another_start_that_stands_still_is_ended(mydocker: Mydocker, busybox: str, moment: str, verb: str) -> None:
@@ -141,6 +157,21 @@ def test_suspended_command_that_holds_the_lock_is_named_and_not_killed(mydocker:
         let_go(command.pid)
         command.wait(20)
     remove_all(mydocker)
+
+
+def test_path_too_long_to_be_told_of_somebody_else_is_in_nobodys_way(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    fd = os.open(scratch, os.O_RDONLY)
+    for _ in range(30):  # 6000 bytes: /proc shows a page
+        os.mkdir("d" * 200, dir_fd=fd)
+        deeper = os.open("d" * 200, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    with stopped(mydocker.monitor_of("c")) as monitor:
+        timely(mydocker, "rm", "-f", "c")
+        until(lambda: not is_running(monitor))
+    os.close(fd)
+    settle(mydocker, "")
 
 
 def test_suspended_program_whose_name_is_like_ours_is_not_killed(mydocker: Mydocker, busybox: str, scratch: str) -> None:
@@ -283,3 +314,26 @@ def test_forced_removal_that_is_killed_leaves_what_the_next_one_ends(
         error_of(command)
     assert mydocker.leftovers() == []
     settle(mydocker, "")
+
+
+@pytest.mark.parametrize("moment", ["cloned exec", ""], ids=["stage", "monitor"])
+@pytest.mark.parametrize(("verb", "state"), [("rm -f", ""), ("kill", "exited"), ("stop -t 0", "stopped")])
+def test_container_ends_though_nobody_reaps_a_session_in_it(
+    mydocker: Mydocker, busybox: str, moment: str, verb: str, state: str,
+) -> None:
+    """The first process of a pid namespace is not dead before all others are reaped, here by a parent that stands still."""
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    pid, sessions = mydocker.pid_of("c"), f"{mydocker.directory_of('c')}/exec"
+    with begun(mydocker, f"{moment}=stop" if moment else "", "exec", "c", *SLEEP) as command:
+        until(lambda: os.path.isdir(sessions) and os.listdir(sessions))
+        (session,) = (f"{sessions}/{name}" for name in os.listdir(sessions))
+        if moment:
+            until(lambda: [holder for holder in find_holders(session) if holder.is_stopped], what="for the stage")
+        else:
+            until(lambda: os.path.exists(f"{session}/started"))
+        (monitor,) = (holder.pid for holder in find_holders(session) if holder.name.startswith("mydocker"))
+        with stopped(monitor):
+            timely(mydocker, *verb.split(), "c")
+            assert not is_running(pid)
+        command.wait(20)
+    settle(mydocker, state)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import pathlib
 import signal
 import threading
 import time
@@ -17,8 +18,9 @@ from cgroup_rig import KINDS, MIB, Child, directories, file_of, own_path, until,
 from harness import PATIENCE
 
 from mydocker.base.errors import Conflict, InvalidRequest, NotFound, Unsupported
+from mydocker.base.paths import Layout
 from mydocker.engine.ending import kill_whole
-from mydocker.engine.store import ContainerRecord
+from mydocker.engine.store import ContainerRecord, Store
 from mydocker.linux.cgroup.group import Cgroup, remove
 from mydocker.linux.cgroup.paths import read_text, write_text
 from mydocker.linux.process import boot_id, read_start_time
@@ -382,7 +384,7 @@ def test_concurrent_creation_and_removal_do_not_disturb_each_other(path: str) ->
     assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in workers] == [0] * 8
 
 
-def test_container_that_is_paused_after_its_record_was_read_is_killed(path: str) -> None:
+def test_container_that_is_paused_after_its_record_was_read_is_killed(path: str, tmp_path: pathlib.Path) -> None:
     """With v1's freezer a frozen process keeps its SIGKILL to itself: who kills learns of the `pause` only by that."""
     parent, _, container_id = path.rpartition("/")
     group = Cgroup.create(path, {})
@@ -392,6 +394,6 @@ def test_container_that_is_paused_after_its_record_was_read_is_killed(path: str)
         start_time=read_start_time(child.pid), boot_id=boot_id())
     group.freeze()
     began = time.monotonic()
-    assert kill_whole(record)
+    assert kill_whole(Store(Layout(str(tmp_path))), record)
     assert time.monotonic() - began < 5 * PATIENCE
     assert child.wait() == -signal.SIGKILL

@@ -35,9 +35,7 @@ SIGTERM = "TERM"
 #: How long a monitor may take from the end of its container to the exit record: draining the log.
 _RECORD_TIMEOUT_S = 30.0
 _POLL_S = 0.005
-#: A process that was killed is dead in milliseconds, unless it is frozen, or has much memory to give back.
-_THAW_AGAIN_S = 0.5
-#: After so long it is asked whether the monitor that does not answer is still that of the same run.
+#: After so long it is asked why a process is not dead yet, and whether a monitor that does not answer is that of the same run.
 _LOOK_AGAIN_S = 0.5
 
 
@@ -177,7 +175,7 @@ def stop(
     word = signal or config["stop_signal"] or SIGTERM
     grace_s = config["stop_timeout_s"] if timeout_s is None else timeout_s
     if record.status == CREATED or not _signal_and_wait(record, parse_signal(word), grace_s):
-        kill_whole(record)
+        kill_whole(store, record)
     trace.point("stopped process")
     await_end(store, record)
     return finish(store, container_id)
@@ -196,7 +194,7 @@ def _signal_and_wait(record: ContainerRecord, signum: int, grace_s: float) -> bo
         os.close(fd)
 
 
-def kill_whole(record: ContainerRecord) -> bool:
+def kill_whole(store: Store, record: ContainerRecord) -> bool:
     """SIGKILL the container's init, with which the kernel ends its whole pid namespace; False when it had ended before."""
     identity = identity_of(record)
     fd = open_pidfd(identity) if identity else None
@@ -207,9 +205,11 @@ def kill_whole(record: ContainerRecord) -> bool:
         if record.status == PAUSED:
             thaw(record)
         deadline = time.monotonic() + _RECORD_TIMEOUT_S
-        while not wait_pidfd(fd, _THAW_AGAIN_S):
+        watch: Watch | None = None
+        while not wait_pidfd(fd, _LOOK_AGAIN_S):
             # On cgroup v1 a frozen process does not even die, and a `pause` may have come since the record was read.
             thaw(record)
+            watch = _urge(store, record, watch)
             if time.monotonic() > deadline:
                 raise Timeout(f"kill container {record.name}: process {record.pid} does not end", hint="it hangs in the kernel")
     finally:
@@ -248,14 +248,20 @@ def await_end(store: Store, record: ContainerRecord, timeout_s: float = _RECORD_
         except Timeout:
             if not _is_same_run(store, record):
                 return True
-            if watch is None:
-                from .standstill import Watch  # cold: a monitor records an end in milliseconds
-
-                watch = Watch(directory)
-            watch.urge()
+            watch = _urge(store, record, watch)
         if time.monotonic() > deadline:
             raise Timeout(f"wait for the end of container {record.name}: its monitor does not record it")
     return True
+
+
+def _urge(store: Store, record: ContainerRecord, watch: Watch | None) -> Watch:
+    """Have monitors that stand still go on; return what to pass the next time."""
+    if watch is None:
+        from .standstill import Watch  # cold: a container ends in milliseconds
+
+        watch = Watch(store.layout.container(record.id))
+    watch.urge()
+    return watch
 
 
 def _is_same_run(store: Store, record: ContainerRecord) -> bool:

@@ -14,7 +14,7 @@ from mydocker.runtime.exec import ExecOrder, enter
 from mydocker.runtime.seccomp import prepare_filter
 
 from .becoming import become_monitor, execute_monitor, open_stdio, sync_failure
-from .lifecycle import FAMILY
+from .lifecycle import EXEC_STAGE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ExecStage(Record):
 def run_exec_stage(order: ExecStage) -> NoReturn:
     """Start the process and become its monitor. Never returns; failures go to the client."""
     try:
-        become_monitor(f"{FAMILY} exec")
+        become_monitor(EXEC_STAGE)
         trace.point("exec stage began")
         _make_exec(order)
     except BaseException as error:

@@ -38,7 +38,7 @@ def kill(store: Store, container_id: str, signal: str = "KILL") -> None:
         if signum == SIGKILL and record.status == PAUSED:
             thaw(record)
     if signum == SIGKILL:
-        kill_whole(record)
+        kill_whole(store, record)
         if not await_end(store, record):
             finish(store, container_id)  # nobody else will: its monitor was killed
     if has_ended:

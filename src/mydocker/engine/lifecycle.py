@@ -17,6 +17,7 @@ STATES = (CREATING, CREATED, RUNNING, PAUSED, EXITED, STOPPED)
 ALIVE = (CREATED, RUNNING, PAUSED)
 #: How the names (/proc/PID/comm) of a container's stage, of the monitor that it becomes and of the clean-up after that begin.
 FAMILY = "mydocker"
+EXEC_STAGE = "mydocker exec"
 
 TRANSITIONS: dict[tuple[str, str], str] = {
     (CREATING, "create"): CREATED,

@@ -42,7 +42,7 @@ def remove(
         raise Conflict(
             f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
     if record.status in ALIVE:
-        if not kill_whole(record):
+        if not kill_whole(store, record):
             _kill_cgroup(record)
         trace.point("killed to remove")
         try:
@@ -67,7 +67,7 @@ def _remove_ended(store: Store, container_id: str, *, force: bool, volumes: bool
         # Started again between our look and the lock.
         raise Conflict(f"remove container {record.name}: it is {record.status}", hint="stop it first, or remove it with -f")
     if record.status in ALIVE:
-        kill_whole(record)
+        kill_whole(store, record)
         trace.point("killed to remove")
     if record.status == CREATING:
         from .remains import remove_remains  # cold: whoever made it was killed

@@ -9,14 +9,15 @@ Of processes that have the container's directory open, those are ours to signal 
 """
 from __future__ import annotations
 
+import os
 import time
 
-from mydocker.base import log
+from mydocker.base import log, paths
 from mydocker.base.errors import Timeout
 from mydocker.base.locks import DirectoryLock, lock_directory
 from mydocker.linux.holders import Holder, find_holders, signal_holder
 
-from .lifecycle import FAMILY
+from .lifecycle import EXEC_STAGE, FAMILY
 
 _SIGKILL, _SIGCONT = 9, 18
 _MONITOR, _NAME_BYTES = "mydocker-monitor", 15
@@ -41,25 +42,37 @@ class Watch:
 
     def look(self) -> list[Holder]:
         """Return those that have not moved since the look before."""
-        before, self._seen = self._seen, [holder for holder in find_holders(self._directory) if holder.is_stopped]
+        before, self._seen = self._seen, [holder for holder in find_holders(*self._places()) if holder.is_stopped]
         return [holder for holder in self._seen if holder in before]
+
+    def _places(self) -> list[str]:
+        """Return the container's directory and those of its exec sessions, whose monitors have these open."""
+        sessions = f"{self._directory}/{paths.EXECS}"
+        try:
+            return [self._directory, *(f"{sessions}/{name}" for name in os.listdir(sessions))]
+        except FileNotFoundError:
+            return [self._directory]
 
     def check(self) -> None:
         """Raise Timeout when the container's stage or monitor stands still: for a session's silence."""
         for holder in self.look():
-            if _is_family(self._directory, holder):
+            if holder.path == self._directory and _is_family(self._directory, holder):
                 raise _refusal(self._directory, holder)
 
     def urge(self) -> None:
-        """Have the monitor of a container that is dead record the end: let it go on, and if that is in vain, kill it."""
+        """Have the monitors of a container that was killed do their part: let them go on, or kill them if that is in vain.
+
+        That is to record the end, and to reap: no first process of a pid namespace is dead before all others in it are
+        reaped, those that exec sessions have brought there by their own parents (pid_namespaces(7)).
+        """
         for holder in self.look():
             if not _is_family(self._directory, holder):
                 continue
             if holder.pid in self._urged:
-                end_holder(self._directory, holder)
+                end_holder(holder)
             else:
                 log.debug("continue monitor", pid=holder.pid)
-                signal_holder(holder, self._directory, _SIGCONT)
+                signal_holder(holder, _SIGCONT)
                 self._urged.add(holder.pid)
 
 
@@ -84,33 +97,38 @@ def wait_for_lock(directory: str, *, force: bool) -> DirectoryLock:
 
 
 def _judge(directory: str, watch: Watch, *, force: bool, is_late: bool) -> bool:
-    """Return whether a holder was killed. Raises Timeout."""
-    standing, ours = [holder for holder in watch.look() if holder.is_locking], []
+    """Return whether a process that is in the way was killed. Raises Timeout.
+
+    A monitor that stands still is in the way without the lock, too: who started the container has that until it says STARTED.
+    """
+    standing = [holder for holder in watch.look() if holder.path == directory]
+    standing = [holder for holder in standing if holder.is_locking or _is_family(directory, holder)]
+    ours: list[Holder] = []
     if force:
         candidates = [holder for holder in find_holders(directory) if holder.is_locking] if is_late else standing
         ours = [holder for holder in candidates if _is_family(directory, holder)]
         for holder in ours:
-            end_holder(directory, holder)
+            end_holder(holder)
         standing = [holder for holder in standing if holder not in ours]
     if standing:
         raise _refusal(directory, standing[0])
     return bool(ours)
 
 
-def end_holder(directory: str, holder: Holder) -> None:
+def end_holder(holder: Holder) -> None:
     """Kill a stage or monitor and wait until it is dead. Raises Timeout."""
     log.debug("kill monitor", pid=holder.pid, name=holder.name)
-    if not signal_holder(holder, directory, _SIGKILL, _DEATH_S):
+    if not signal_holder(holder, _SIGKILL, _DEATH_S):
         raise Timeout(f"kill process {holder.pid} ({holder.name}): it does not end", hint="it hangs in the kernel, or is frozen")
 
 
 def _is_family(directory: str, holder: Holder) -> bool:
-    """Tell whether a process is the container's stage, its monitor, or the clean-up after that: by the whole of its name.
+    """Tell whether a process is a stage or monitor of the container or of a session in it, or the clean-up: by its whole name.
 
     A script's is that of its file, so a program of somebody's may begin with ours.
     """
     container_id = directory.rpartition("/")[2]
-    return holder.name in (f"{FAMILY} {container_id}"[:_NAME_BYTES], _MONITOR[:_NAME_BYTES])
+    return holder.name in (f"{FAMILY} {container_id}"[:_NAME_BYTES], _MONITOR[:_NAME_BYTES], EXEC_STAGE)
 
 
 def _refusal(directory: str, holder: Holder) -> Timeout:
