@@ -340,6 +340,13 @@ def test_archive_of_a_url_is_unpacked_when_told_to(mydocker: Mydocker, busybox: 
     assert out(mydocker, "u", "find /as /in -type f | sort") == "/as/a.tgz\n/in/below/file\n/in/file.txt\n"
 
 
+def test_source_that_dockerignore_leaves_out_is_told_so(mydocker: Mydocker, busybox: str, context: Write) -> None:
+    place = context(f"FROM {busybox}\nCOPY d/f /f\n", d__f="f", _dot_dockerignore="d\n")
+    assert mydocker("build", "-q", place, code=125).one_error_line().endswith("it is there, but .dockerignore leaves it out")
+    context(f"FROM {busybox}\nCOPY d/g /f\n")
+    assert "leaves it out" not in mydocker("build", "-q", place, code=125).one_error_line()
+
+
 def test_copy_options(mydocker: Mydocker, busybox: str, context: Write) -> None:
     mydocker("build", "-t", "o", context(
         f"FROM {busybox}\nCOPY --link --chown=1:2 --chmod=u=rwX,go= d /d\nCOPY --exclude=*.md --exclude=sub d /e\nCOPY --parents d/sub/f d/a.md /p/\n",

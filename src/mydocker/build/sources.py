@@ -73,7 +73,10 @@ def find_sources(root_fd: int, pattern: str, rules: IgnoreRules, excludes: Ignor
             if source is not None:
                 found.append(source)
             elif not is_glob:
-                raise NotFound(f"{pattern!r}: not found in the build context or stage")
+                is_hidden = rules.is_left_out(place) and _is_there(root_fd, place)
+                raise NotFound(
+                    f"{pattern!r}: not found in the build context or stage",
+                    hint="it is there, but .dockerignore leaves it out" if is_hidden else "")
     except BaseException:
         close_sources(found)
         raise
@@ -125,6 +128,14 @@ def _matching(directory_fd: int, words: list[str]) -> list[str]:
         finally:
             os.close(fd)
     return found
+
+
+def _is_there(root_fd: int, place: str) -> bool:
+    try:
+        os.close(beneath.open_in_root(root_fd, os.fsencode(place), os.O_PATH))
+    except OSError:
+        return False
+    return True
 
 
 def _open_source(root_fd: int, place: str, rules: IgnoreRules, excludes: IgnoreRules) -> Source | None:
