@@ -507,7 +507,10 @@ def test_update_changes_limits_from_options_and_from_a_document(running: Runtime
     assert limit() == 48 << 20
     assert "Intel RDT" in running("update", "--l3-cache-schema", "x", "c", code=1).stderr
     assert "wants a number" in running("update", "--pids-limit", "many", "c", code=1).stderr
-    for wrong, text in (({"memory": []}, "memory: is not an object"), ({"hugepageLimits": {}}, "hugepageLimits: is not a list")):
+    for wrong, text in (
+        ({"memory": []}, "memory: is not an object"), ({"hugepageLimits": {}}, "hugepageLimits: is not a list"),
+        ({"Memory": []}, "memory: is not an object"), ({"cpu": {"cpus": "\ud800"}}, "cpu.cpus: "),
+    ):
         assert f"resources.{text}" in running("update", "--resources", "-", "c", input=json.dumps(wrong), code=1).stderr
     assert "cpu.quota" in running("update", "--memory", "32m", "--cpu-quota", "1", "c", code=1).stderr
     assert limit() == 48 << 20  # all or nothing

@@ -33,7 +33,7 @@ _PROCESS: dict[str, Any] = {
         "policy": str, "nice": int, "priority": int, "flags": _STRINGS, "runtime": int, "deadline": int, "period": int},
     "ioPriority": {"class": str, "priority": int}, "execCPUAffinity": {"initial": str, "final": str},
 }
-_RESOURCES: dict[str, Any] = {
+RESOURCES: dict[str, Any] = {
     "devices": [{"allow": bool, "type": str, "major": int, "minor": int, "access": str}],
     "memory": {
         "limit": int, "reservation": int, "swap": int, "kernel": int, "kernelTCP": int, "swappiness": int,
@@ -55,7 +55,7 @@ _LINUX: dict[str, Any] = {
     "namespaces": [{"type": str, "path": str}], "uidMappings": _MAPPINGS, "gidMappings": _MAPPINGS,
     "timeOffsets": {"*": {"secs": int, "nanosecs": int}},
     "devices": [{"path": str, "type": str, "major": int, "minor": int, "fileMode": int, "uid": int, "gid": int}],
-    "netDevices": {"*": {"name": str}}, "cgroupsPath": str, "resources": _RESOURCES, "rootfsPropagation": str,
+    "netDevices": {"*": {"name": str}}, "cgroupsPath": str, "resources": RESOURCES, "rootfsPropagation": str,
     "seccomp": {
         "defaultAction": str, "defaultErrnoRet": int, "architectures": _STRINGS, "flags": _STRINGS, "listenerPath": str,
         "listenerMetadata": str,

@@ -6,6 +6,7 @@ import sys
 from mydocker.base import files, jsontext
 from mydocker.base.errors import Corrupt, InvalidRequest, Unsupported
 from mydocker.base.units import parse_size
+from mydocker.oci.validate import RESOURCES, check_shape
 from mydocker.runtime.cgroups import open_cgroup
 from mydocker.runtime.status import find_status, require
 
@@ -50,12 +51,12 @@ def run(context: Context) -> int:
 
 
 def read_resources(path: str) -> dict[str, Any]:
-    """Return the `linux.resources` in a file, or on standard input for "-". Raises Corrupt, OSError."""
+    """Return the `linux.resources` in a file, or on standard input for "-". Raises Corrupt, InvalidRequest, OSError."""
     text = sys.stdin.buffer.read() if path == "-" else files.read_bytes(path)
     resources = jsontext.loads(text, source="standard input" if path == "-" else path)
     if not isinstance(resources, dict):
         raise Corrupt(f"read {path}: not an object")
-    return resources
+    return check_shape(resources, RESOURCES, "resources")  # type: ignore[return-value]  # an object it was
 
 
 def collect(arguments: Arguments) -> dict[str, Any]:
