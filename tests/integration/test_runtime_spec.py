@@ -477,13 +477,11 @@ def test_a_directory_bound_on_the_root_is_the_root_and_nothing_stays_on_the_host
     subprocess.run(["cp", "-a", f"{runtime.directory}/rootfs", other], check=True)
     with open(f"{other}/mark", "w") as stream:
         stream.write("other")
-    with open("/proc/self/mountinfo") as stream:
-        before = stream.read()
     mount = {"destination": "/", "type": "bind", "source": other, "options": ["rbind", "ro"]}
     runtime("run", "-d", "--bundle", runtime.bundle("sleep", "100", mounts=[mount, *mounts_and(runtime)]), "c")
     assert runtime("exec", "c", "sh", "-c", "cat /mark; touch /x 2>&1 | grep -o read-only -i").stdout == "otherRead-only\n"
     with open("/proc/self/mountinfo") as stream:
-        assert stream.read() == before
+        assert runtime.directory not in stream.read()
     pid = runtime.state("c")["pid"]
     with open(f"/proc/{pid}/mountinfo") as stream:
         assert f"{runtime.directory}/rootfs" not in stream.read()
