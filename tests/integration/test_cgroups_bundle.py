@@ -10,10 +10,11 @@ import pytest
 from cgroup_rig import KINDS, Child, until, use_v1_only
 from runtime_rig import Runtime, reap
 
-from mydocker.base.errors import Conflict, InvalidRequest, NotFound, Unsupported
+from mydocker.base.errors import Conflict, InvalidRequest, NotFound, RuntimeFailed, Unsupported
 from mydocker.linux.cgroup.group import Cgroup
 from mydocker.linux.cgroup.hierarchy import Hierarchy, hierarchy
 from mydocker.linux.cgroup.members import remove_with_processes
+from mydocker.linux.cgroup.outofmemory import blame
 from mydocker.linux.cgroup.paths import read_text, write_text
 
 pytestmark = [pytest.mark.needs("root", "device_rules")]
@@ -307,6 +308,17 @@ def test_a_container_whose_cgroup_is_gone_is_entered_where_its_init_went_and_del
     runtime("delete", "--force", "c")
     assert runtime.ids() == []
     assert reap(pid) == -9
+
+
+@pytest.mark.needs("memory")
+def test_a_start_in_a_cgroup_that_was_there_is_not_told_by_old_counts(path: str) -> None:
+    made = Cgroup.claim(f"{path}/old", {"memory": {"limit": 4 << 20, "swap": 4 << 20}})
+    assert Child(made, lambda: bytearray(64 << 20)).wait() == -9
+    resources = {"memory": {"limit": 512 << 20}}
+    with pytest.raises(RuntimeFailed, match="OOM-killed"):
+        blame(RuntimeFailed("it died"), resources, made)
+    joined = Cgroup.claim(f"{path}/old", {})
+    blame(RuntimeFailed("it died"), resources, joined)
 
 
 @pytest.mark.needs("memory", "busybox")

@@ -3,7 +3,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import pytest
 from harness import until
 from runtime_rig import PROGRAM, Runtime
+
+import mydocker
 
 pytestmark = pytest.mark.needs("root")
 
@@ -163,6 +167,31 @@ def test_a_user_namespace_may_have_no_root(runtime: Runtime) -> None:
     assert runtime("exec", "c", "sh", "-c", script).stdout.split() == expected
     assert runtime("run", "--bundle", runtime.bundle("sh", "-c", script, linux=linux, process=process),
                    "d").stdout.split() == expected
+
+
+def test_a_bundle_without_a_process_needs_no_root_in_its_user_namespace(mapped: Runtime) -> None:
+    mapping = [{"containerID": 5, "hostID": 100000, "size": 1000}]
+    path = mapped.bundle("true", linux=in_userns(uidMappings=mapping, gidMappings=mapping))
+    with open(f"{path}/config.json") as stream:
+        spec = json.load(stream)
+    del spec["process"]
+    with open(f"{path}/config.json", "w") as stream:
+        json.dump(spec, stream)
+    mapped("create", "--bundle", path, "c")
+    assert "process" in mapped("start", "c", code=1).stderr
+
+
+def test_no_step_inside_needs_modules_that_the_containers_root_cannot_read(mapped: Runtime, scratch: str) -> None:
+    """The package may be below somebody's 0700 home; the host's root is in view then, and closed."""
+    shutil.copytree(os.path.dirname(mydocker.__file__), f"{scratch}/mydocker")
+    assert os.stat(scratch).st_mode & 0o077 == 0
+    bind = {"destination": "/mnt", "type": "bind", "source": mapped.directory, "options": ["rbind", "rshared"]}
+    linux = in_userns(rootfsPropagation="shared")
+    bundle = mapped.bundle("echo", "ran", linux=linux, mounts=mounts_and(mapped, bind))
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from mydocker.runtime.cli import entry; sys.exit(entry())", "--root", mapped.root,
+         "run", "--bundle", bundle, "c"], env={"PYTHONPATH": scratch}, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("ran\n", "", 0)
 
 
 def test_a_source_that_the_containers_root_cannot_reach_is_bound_all_the_same(mapped: Runtime) -> None:
@@ -562,6 +591,7 @@ def test_a_root_that_is_not_there_is_named(runtime: Runtime) -> None:
 
 def test_processors_of_exec_that_are_none_are_refused_where_they_are_written(runtime: Runtime) -> None:
     assert "process.execCPUAffinity.final: 'x'" in refuse(runtime, process={"execCPUAffinity": {"initial": "0", "final": "x"}})
+    assert run(runtime, "echo ran", process={"execCPUAffinity": {"initial": "", "final": "0"}}) == "ran\n"
 
 
 def test_limits_that_would_stop_the_interpreter_stop_nothing(runtime: Runtime) -> None:

@@ -99,8 +99,8 @@ def validate_spec(document: object) -> Spec:
     _judge_mounts(spec, kinds)
     _judge_hooks(spec)
     _judge_linux(spec.get("linux", {}), kinds)
-    if kinds.get("user") == "":
-        _judge_mapped_user(spec.get("process", {}).get("user", {}), spec["linux"])
+    if kinds.get("user") == "" and "process" in spec:
+        _judge_mapped_user(spec["process"].get("user", {}), spec["linux"])
     return spec  # type: ignore[return-value]  # its shape was checked
 
 

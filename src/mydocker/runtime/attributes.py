@@ -52,7 +52,8 @@ def plan_attributes(process: Process, linux: Linux) -> Attributes:
     """Return what the last stage sets. Raises InvalidRequest, with the field, for a word or number that is none."""
     personality, policy = linux.get("personality"), linux.get("memoryPolicy")
     for key, text in process.get("execCPUAffinity", {}).items():  # exec sets it; what is wrong is told where it is written
-        parse_numbers(str(text), f"process.execCPUAffinity.{key}")
+        if text:
+            parse_numbers(str(text), f"process.execCPUAffinity.{key}")
     return Attributes(
         limits=b"".join(pack_limit(limit) for limit in process.get("rlimits", ())),
         scheduler=pack_scheduler(process["scheduler"]) if process.get("scheduler") else b"",

@@ -128,9 +128,13 @@ def with_no_process(bundle: Bundle, *, will_start: bool) -> Bundle:
 
     Raises InvalidRequest where it would be started at once.
     """
+    from .idmap import root_of  # cold
+
     if will_start:
         raise InvalidRequest("process: missing, and there is nothing to run")
-    return bundle.replace(spec={**bundle.spec, "process": {"args": [], "cwd": "/"}})
+    linux = bundle.spec.get("linux", {})
+    root = {"uid": root_of(linux.get("uidMappings", ())), "gid": root_of(linux.get("gidMappings", ()))}
+    return bundle.replace(spec={**bundle.spec, "process": {"args": [], "cwd": "/", "user": root}})
 
 
 def record(context: Context, bundle: Bundle, created: Created) -> ContainerState:

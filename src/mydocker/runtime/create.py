@@ -134,6 +134,8 @@ def plan_init(
     if hooks or namespaces.all & sc.CLONE_NEWUSER:
         from . import hooks as _hooks  # noqa: F401  # cold: the init must not import once it is inside
         from . import idmap  # noqa: F401
+    if spec.get("linux", {}).get("rootfsPropagation", "").endswith("shared"):
+        from . import hostmounts  # noqa: F401  # cold: as root of a user namespace the init may not read our files
     if spec.get("linux", {}).get("netDevices"):
         from . import netdevices  # noqa: F401  # cold
     attributes = NO_ATTRIBUTES

@@ -264,7 +264,7 @@ def isolate_mounts(order: InitOrder) -> None:
     flags = {"shared": sc.MS_SHARED, "private": sc.MS_PRIVATE}.get(word.removeprefix("r"), sc.MS_SLAVE)
     sc.mount(None, "/", None, flags | sc.MS_REC, None)
     if flags == sc.MS_SHARED:
-        from .hostmounts import find_mount_point  # cold: the host's root is still in view
+        from .hostmounts import find_mount_point  # cold: imported by the creator already
 
         # pivot_root(2) wants no shared parent, and what is bound from a shared mount would be its peer: what is
         # mounted on the container's root would appear on the host.

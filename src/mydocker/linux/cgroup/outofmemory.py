@@ -30,10 +30,12 @@ def count_oom_kills(group: Cgroup) -> int:
 def blame(error: Exception, resources: Mapping[str, object], group: Cgroup) -> None:
     """Raise what is behind a start's error, if the memory limit left the init no room.
 
-    A unit whose processes are dead is gone, with its count: then all that is known is that they are.
+    A unit whose processes are dead is gone, with its count: then all that is known is that they are. The count of a group
+    that was there before may be of others.
     """
     directory = group.v1.get("memory") or group.v2
-    if not count_oom_kills(group) and not (group.unit and directory and not os.path.exists(directory)):
+    is_gone = bool(group.unit and directory) and not os.path.exists(directory)
+    if not is_gone and (directory in group.joined or not count_oom_kills(group)):
         return
     reason = refuse(resources)
     if reason is not None:
