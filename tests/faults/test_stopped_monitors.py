@@ -89,7 +89,7 @@ def test_start_that_stands_still_after_its_command_was_killed_is_ended(
 def test_monitor_that_stands_still_while_the_container_is_made_is_ended(
     mydocker: Mydocker, busybox: str, moment: str, verb: str,
 ) -> None:
-    with begun(mydocker, f"{moment}=sleep:0.5", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+    with begun(mydocker, f"{moment}=sleep:{5 * PATIENCE}", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
         container_id = only_id(mydocker)
         until(lambda: [holder for holder in find_holders(f"{mydocker.root}/container/{container_id}")
                        if holder.name == "mydocker-monito"])
@@ -103,7 +103,7 @@ def test_monitor_that_stands_still_while_the_container_is_made_is_ended(
 
 def test_monitor_that_stands_still_without_the_lock_is_ended_for_a_command_that_has_it(mydocker: Mydocker, busybox: str) -> None:
     """It lets go of the lock first, and then says STARTED: who started the container holds on until then."""
-    with begun(mydocker, "forked stage=sleep:4", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+    with begun(mydocker, f"forked stage=sleep:{4 * PATIENCE}", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
         container_id = only_id(mydocker)
         until(lambda: check_ps(mydocker) == {"c": "running"})
         with stopped(mydocker.monitor_of("c")) as monitor:
