@@ -30,7 +30,14 @@ static bool is_owed_output(struct monitor *m, const struct client *c) {
     return ((m->streams[0].owed | m->streams[1].owed) & bit_of(m, c)) != 0;
 }
 
+// Whoever runs a container for a moment's work, such as a step of a build, may not be there to end it: it was killed.
+static void take_along(struct monitor *m, const struct client *c) {
+    if ((c->flags & TAKES_IT_ALONG) != 0)
+        loop_kill_container(m);
+}
+
 static void drop(struct monitor *m, struct client *c) {
+    take_along(m, c);
     unwatch_and_close(m, &c->source);
     c->flags = c->owes = 0;
     c->paused = false;
@@ -40,6 +47,7 @@ static void drop(struct monitor *m, struct client *c) {
 // Its messages cannot arrive any more; what it sent before may still be in the socket, so it is
 // dropped only when a read says so.
 static void hang_up(struct monitor *m, struct client *c) {
+    take_along(m, c);
     c->flags = c->owes = 0;
     forgive_output(m, c);
 }

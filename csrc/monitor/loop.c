@@ -88,6 +88,12 @@ void loop_start_container(struct monitor *m) {
         m->phase = PHASE_STARTING;
 }
 
+// Init is the first process of its pid namespace: all others die with it.
+void loop_kill_container(struct monitor *m) {
+    if (m->phase < PHASE_DEAD && syscall(SYS_pidfd_send_signal, m->pidfd.fd, SIGKILL, NULL, 0) < 0 && errno != ESRCH)
+        complain(m, "kill init");
+}
+
 // The other end is closed; a reset says that the last stage died without having read START.
 static void end_sync(struct monitor *m, bool is_reset) {
     unwatch_and_close(m, &m->sync);

@@ -31,7 +31,7 @@ enum {
 };
 
 // Bits of the ATTACH message.
-enum { WANTS_STDOUT = 1, WANTS_STDERR = 2, WANTS_STDIN = 4, IS_OWNER = 8, ALL_FLAGS = 15 };
+enum { WANTS_STDOUT = 1, WANTS_STDERR = 2, WANTS_STDIN = 4, IS_OWNER = 8, TAKES_IT_ALONG = 16, ALL_FLAGS = 31 };
 
 // Messages that a client still has to get; they are made again from the state, so nothing is queued.
 enum { OWES_STARTED = 1, OWES_PONG = 2, OWES_REFUSED = 4, OWES_FAILED = 8, OWES_EXITED = 16 };
@@ -127,6 +127,7 @@ void loop_setup(struct monitor *m);
 void loop_run(struct monitor *m);
 void loop_start_container(struct monitor *m);
 void loop_start_when_ready(struct monitor *m);
+void loop_kill_container(struct monitor *m);
 bool watch(struct monitor *m, struct source *source, uint32_t events);
 void unwatch_and_close(struct monitor *m, struct source *source);
 

@@ -43,7 +43,7 @@ def words(busybox: str, scratch: str) -> tuple[str, ...]:
 def check(mydocker: Mydocker, words: tuple[str, ...]) -> None:
     """Nothing stored is broken, gc leaves only what is needed, and the build can be done."""
     mydocker("image", "verify")
-    # The command of a step that was running goes on to its end, and its monitor removes it.
+    # Who runs a step takes it along, and its monitor removes it.
     until(lambda: mydocker("ps", "-q").out == "", what="for the step's container to go")
     mydocker("gc")
     assert [name for name in os.listdir(f"{mydocker.root}/layer") if name.startswith(".")] == []
@@ -80,3 +80,14 @@ def test_killed_at_twenty_random_moments(mydocker: Mydocker, words: tuple[str, .
         check(mydocker, words)
     mydocker(*words)
     assert not [name for name in os.listdir(mydocker.run_dir) if name.startswith(".secret")]
+
+
+def test_a_step_ends_with_the_build_that_was_killed(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    Path(scratch, "Dockerfile").write_text(f"FROM {busybox}\nRUN trap '' TERM HUP INT; sleep 1000\n")
+    process = subprocess.Popen([*mydocker.argv, "build", "-q", scratch], env=mydocker.environ(), stderr=subprocess.DEVNULL)
+    until(lambda: mydocker("ps", "-q").out != "", what="for the step to run")
+    process.kill()
+    process.wait()
+    until(lambda: mydocker("ps", "-aq").out == "", what="for the step's container to go")
+    mydocker("gc")
+    assert os.listdir(f"{mydocker.root}/trash") == []

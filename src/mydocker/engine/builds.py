@@ -200,7 +200,7 @@ class _Runner:
         self, step: RunStep, upper_dir: str, write: Callable[[str, bytes], None], is_cancelled: Callable[[], bool]
     ) -> int:
         """Run a step in a container of its own; its write layer becomes `upper_dir`. Returns the exit code."""
-        from mydocker.monitor.protocol import IS_OWNER, WANTS_STDERR, WANTS_STDOUT  # cold where everything is cached
+        from mydocker.monitor.protocol import IS_OWNER, TAKES_IT_ALONG, WANTS_STDERR, WANTS_STDOUT  # cold: where all is cached
 
         from . import ending
 
@@ -210,7 +210,7 @@ class _Runner:
         resolved = ResolvedImage(
             reference="build", manifest_digest="", config={"config": image_config}, chain_ids=step.layers)
         record, session = creator.create(
-            config, start=True, client_flags=WANTS_STDOUT | WANTS_STDERR | IS_OWNER, resolved=resolved)
+            config, start=True, client_flags=WANTS_STDOUT | WANTS_STDERR | IS_OWNER | TAKES_IT_ALONG, resolved=resolved)
         session.own(lambda: ending.finish(self._store, record.id, starter.delete))
         try:
             with _Killer(session, is_cancelled):

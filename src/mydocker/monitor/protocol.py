@@ -38,6 +38,7 @@ WANTS_STDOUT = 1
 WANTS_STDERR = 2
 WANTS_STDIN = 4
 IS_OWNER = 8
+TAKES_IT_ALONG = 16
 
 
 class StartedRecord(Record):
