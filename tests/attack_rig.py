@@ -7,6 +7,7 @@
     attack read PATH                   prints its effective group, and the first bytes of the file or the errno's name
     attack fds                         prints the open descriptors and what they lead to
     attack abstract NAME-PART          prints the abstract sockets of this network namespace that have it in their names
+    attack agent SOCKET HEX...         sends an ssh-agent each of these messages; prints `NUMBER answered NUMBER`, or the errno's name
 """
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ SOURCE = r"""
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -147,7 +150,30 @@ static int read_file(const char *path) {
     return 0;
 }
 
+static int ask_agent(int argc, char **argv) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, argv[2], sizeof address.sun_path - 1);
+    for (int i = 3; i < argc; i++) {
+        unsigned char message[4096] = {0};
+        int length = (int)strlen(argv[i]) / 2, sock = socket(AF_UNIX, SOCK_STREAM, 0);
+        message[2] = (unsigned char)(length >> 8), message[3] = (unsigned char)length;
+        for (int at = 0; at < length && at < 4092; at++)
+            sscanf(argv[i] + 2 * at, "%2hhx", message + 4 + at);
+        int number = message[4], got = -1;
+        if (!connect(sock, (struct sockaddr *)&address, sizeof address) && write(sock, message, (size_t)length + 4) > 0)
+            got = (int)recv(sock, message, 5, MSG_WAITALL);
+        if (got == 5)
+            printf("%d answered %d\n", number, message[4]);
+        else
+            printf("%d: %s\n", number, got < 0 ? strerrorname_np(errno) : "nothing");
+        close(sock);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv) {
+    if (argc > 3 && !strcmp(argv[1], "agent"))
+        return ask_agent(argc, argv);
     if (argc > 3 && !strcmp(argv[1], "call"))
         return call(argc, argv);
     if (argc > 2 && !strcmp(argv[1], "open-exes"))

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from harness import Mydocker
+from harness import Mydocker, processes
 
 from mydocker.build.keyagent import KeyAgent
 
@@ -236,7 +236,6 @@ def test_key_file_is_lent_by_an_agent_of_the_build(mydocker: Mydocker, busybox: 
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "mark-of-key", "-f", key], check=True)
     os.chmod(key, 0o644)
     place = context(f"FROM {busybox}\nRUN --mount=type=ssh,id=k test -S $SSH_AUTH_SOCK\n")
-    before = set(agents())
     mydocker("build", "--ssh", f"k={key}", place)
     assert "there is no key" in mydocker("build", "--ssh", f"k={key},{scratch}/none", place, code=125).one_error_line()
     agent = KeyAgent(scratch, "k", [key])  # the image has no ssh-add to ask it
@@ -247,13 +246,24 @@ def test_key_file_is_lent_by_an_agent_of_the_build(mydocker: Mydocker, busybox: 
     os.chmod(key, 0o600)
     subprocess.run(["ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", key], check=True)
     assert "passphrase" in mydocker("build", "--ssh", f"k={key}", place, code=125).one_error_line()
-    assert set(agents()) == before
+    assert agents_of(scratch, mydocker.root) == []
 
 
-def agents() -> list[str]:
-    """Return the pids of all ssh-agents that wait for one of our sockets."""
-    done = subprocess.run(["pgrep", "-f", "ssh-agent -a .*/[.]agent-"], capture_output=True, text=True, check=False)
-    return done.stdout.split()
+@pytest.mark.skipif(not shutil.which("ssh-agent"), reason="openssh-client is not installed")
+def test_agents_of_two_builds_in_one_process_do_not_meet(scratch: str) -> None:
+    key = f"{scratch}/key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    first, second = KeyAgent(scratch, "default", [key]), KeyAgent(scratch, "default", [key])
+    second.close()
+    listed = subprocess.run(["ssh-add", "-l"], env={**os.environ, "SSH_AUTH_SOCK": first.socket}, capture_output=True, check=False)
+    first.close()
+    assert listed.returncode == 0, listed
+    assert agents_of(scratch) == []
+
+
+def agents_of(*directories: str) -> list[list[str]]:
+    """Return the command lines of the ssh-agents that have a socket below one of these."""
+    return [argv for _, argv in processes() if argv[0] == "ssh-agent" and any(f"{top}/" in word for word in argv for top in directories)]
 
 
 def test_run_without_network_has_loopback_only(mydocker: Mydocker, busybox: str, context: Write) -> None:

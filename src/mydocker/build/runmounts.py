@@ -65,9 +65,12 @@ class BuildMount(Record):
     def number(self, name: str, default: int, base: int = 10) -> int:
         """Return a key that is a number. Raises InvalidRequest."""
         try:
-            return int(self.keys[name], base) if name in self.keys else default
+            number = int(self.keys[name], base) if name in self.keys else default
         except ValueError:
-            raise InvalidRequest(f"--mount: {name}={self.keys[name]} is not a number") from None
+            number = -1
+        if not 0 <= number < 0xFFFFFFFF:  # the last is "as it is" to chown(2)
+            raise InvalidRequest(f"--mount: {name}={self.keys[name]} is not a number")
+        return number
 
 
 def judge(node: Node, variables: Mapping[str, str], workdir: str, escape: str) -> list[BuildMount]:
@@ -167,7 +170,7 @@ class Preparation:
                 self.mounts.append(HostMount(source="", target=mount.target, size_bytes=size))
             elif mount.kind == "secret":
                 self._secret(number, mount)
-            elif self._ssh(mount, sockets):
+            elif self._ssh(number, mount, sockets):
                 sockets += 1
 
     def _bind(self, number: int, mount: BuildMount) -> None:
@@ -243,8 +246,7 @@ class Preparation:
         if not mount.target:
             return
         # On the tmpfs of /run: no disk ever holds it, and it is gone when the step is.
-        os.makedirs(self._layout.run, mode=0o700, exist_ok=True)
-        path = f"{self._layout.run}/{PREFIX}{os.path.basename(self._scratch_dir)}-{number}"
+        path = self._run_path(number)
         self._undo.callback(unlink_if_there, path)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -257,16 +259,28 @@ class Preparation:
             os.close(fd)
         self.mounts.append(HostMount(source=path, target=mount.target, is_read_only=True))
 
-    def _ssh(self, mount: BuildMount, number: int) -> bool:
-        socket = self._secrets.sockets.get(mount.keys["id"])
-        if socket is None:
+    def _run_path(self, number: int) -> str:
+        """Return the path of what one mount has in the run directory, where a killed build's are swept (secrets.py)."""
+        os.makedirs(self._layout.run, mode=0o700, exist_ok=True)
+        return f"{self._layout.run}/{PREFIX}{os.path.basename(self._scratch_dir)}-{number}"
+
+    def _ssh(self, number: int, mount: BuildMount, sockets: int) -> bool:
+        agent = self._secrets.sockets.get(mount.keys["id"])
+        if agent is None:
             if mount.is_set("required"):
                 raise NotFound(f"ssh agent {mount.keys['id']}: not given", hint=f"give it: --ssh {mount.keys['id']}")
             return False
-        if not os.path.exists(socket) or not stat.S_ISSOCK(os.stat(socket).st_mode):
-            raise NotFound(f"ssh agent {mount.keys['id']}: {socket} is no socket")
-        target = mount.target or f"/run/buildkit/ssh_agent.{number}"
-        self.mounts.append(HostMount(source=socket, target=target))
+        if not os.path.exists(agent) or not stat.S_ISSOCK(os.stat(agent).st_mode):
+            raise NotFound(f"ssh agent {mount.keys['id']}: {agent} is no socket")
+        from .agentrelay import AgentRelay  # cold
+
+        path = self._run_path(number)
+        relay = AgentRelay(
+            path, agent, uid=mount.number("uid", 0), gid=mount.number("gid", 0),
+            mode=mount.number("mode", 0o600, base=8) & 0o777)
+        self._undo.callback(relay.close)
+        target = mount.target or f"/run/buildkit/ssh_agent.{sockets}"
+        self.mounts.append(HostMount(source=path, target=target))
         self.env.setdefault("SSH_AUTH_SOCK", target)
         return True
 

@@ -1,4 +1,4 @@
-"""What --secret and --ssh bring to a build, and the files that secrets are in while a step runs.
+"""What --secret and --ssh bring to a build, and the files that secrets and agents' relays are in while a step runs.
 
 The files lie on the tmpfs of /run: no disk ever holds them. A killed build's are swept by the next.
 """
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from mydocker.base.paths import Layout
 
-#: How a secret's file in the run directory is called: this, the name of its step's temporary layer, `-`, a number.
+#: How a secret's file or a relay's socket in the run directory is called: this, the name of its step's temporary layer,
+#: `-`, a number.
 PREFIX = ".secret"
 
 
@@ -75,7 +76,7 @@ def parse_ssh(word: str) -> tuple[str, tuple[str, ...], bool]:
 
 
 def unlink_if_there(path: str) -> None:
-    """Remove a secret's file, which may never have been written."""
+    """Remove a file of the run directory, which may never have been made."""
     try:
         os.unlink(path)
     except FileNotFoundError:
@@ -83,7 +84,7 @@ def unlink_if_there(path: str) -> None:
 
 
 def sweep_secrets(layout: Layout) -> None:
-    """Remove secrets of builds that were killed: the temporary layer whose name they have is gone, or nobody's."""
+    """Remove secrets and sockets of builds that were killed: the temporary layer whose name they have is gone, or nobody's."""
     try:
         names = [name for name in os.listdir(layout.run) if name.startswith(PREFIX)]
     except FileNotFoundError:
