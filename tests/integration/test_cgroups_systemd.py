@@ -147,6 +147,11 @@ def test_a_container_is_a_scope_with_its_limits_for_life(manager: Systemd, runti
     manager(*program, "update", "--memory", "33554432", "web")
     assert manager.show("test-web.scope", "MemoryMax") == {"MemoryMax": "33554432"}
     assert read(f"{group}/memory.max") == "33554432"
+    with open(f"{runtime.directory}/wrong.json", "w") as stream:
+        json.dump({"memory": {"limit": 48 << 20}, "unified": {"memory.oom.group": "x"}}, stream)
+    assert "memory.oom.group" in manager(*program, "update", "--resources", f"{runtime.directory}/wrong.json", "web", code=1)
+    assert manager.show("test-web.scope", "MemoryMax") == {"MemoryMax": "33554432"}
+    assert read(f"{group}/memory.max") == "33554432"
 
     manager(*program, "delete", "--force", "web")
     assert not os.path.exists(group)

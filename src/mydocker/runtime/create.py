@@ -104,6 +104,9 @@ def create(
                 undo.callback(unmount_root, root_path)
             undo.callback(lambda: kill_and_reap(pid, pidfd))
             if not cgroup.settle(pidfd):
+                from .lastwords import raise_failure  # cold
+
+                raise_failure(channel)
                 raise sync.PeerDied(sync.DIED)
             inner.close()
             log.debug("cloned", container=container_id, pid=pid)

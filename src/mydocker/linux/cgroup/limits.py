@@ -19,7 +19,7 @@ from .resources import parse_resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
     from .group import Cgroup
@@ -39,18 +39,27 @@ def apply(group: Cgroup, resources: Mapping[str, object]) -> None:
     Raises as `create` does; Conflict when more is in use than allowed.
     """
     wanted = parse_resources(resources)
+    tell: Callable[[], None] | None = None
     if group.unit:
         from .systemd import update_unit  # cold
 
-        update_unit(group.unit, wanted, is_user=os.geteuid() != 0)
-    fresh = set_limits(group, wanted, takes_back=True)
+        def tell() -> None:
+            update_unit(group.unit, wanted, is_user=os.geteuid() != 0)
+
+    fresh = set_limits(group, wanted, takes_back=True, tell=tell)
     if resources.get("devices"):
         restrict_devices(group, wanted.devices or ())
     join(group, fresh)
 
 
-def set_limits(group: Cgroup, wanted: Resources, *, takes_back: bool = False) -> list[str]:
-    """Write the limits; return the v1 directories that were made for them. With `takes_back` an error changes nothing."""
+def set_limits(
+    group: Cgroup, wanted: Resources, *, takes_back: bool = False, tell: Callable[[], None] | None = None,
+) -> list[str]:
+    """Write the limits; return the v1 directories that were made for them. With `takes_back` an error changes nothing.
+
+    `tell` has the cgroup's manager know them once the kernel has taken them. That writes them, too, and rounds them, so they
+    are written once more.
+    """
     placed = plan(wanted, group.found, group.v1, group.v2)
     needed = {item.write.controller for item in placed if not item.is_v1}
     if not needed.issubset(V2_CONTROLLERS):
@@ -72,6 +81,9 @@ def set_limits(group: Cgroup, wanted: Resources, *, takes_back: bool = False) ->
     before = [(path, read_setting(path)) for path in paths]
     try:
         execute(writes)
+        if tell is not None:
+            tell()
+            execute(writes)
     except MydockerError:
         take_back(before)
         raise

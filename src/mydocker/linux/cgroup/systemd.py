@@ -228,7 +228,7 @@ def settle(group: Cgroup, pidfd: int, timeout_s: float = 10.0) -> bool:
 
 
 def update_unit(unit: str, limits: Resources, *, is_user: bool = False) -> None:
-    """Tell systemd the new limits of a unit in use; they are written into the files as well, by the caller."""
+    """Tell systemd the new limits of a unit in use; the caller writes them into the files as well."""
     is_v1 = "memory" in hierarchy().v1
     with Manager(is_user=is_user) as manager:
         version = manager.version if limits.cpu_idle or limits.unified else 0
