@@ -13,7 +13,20 @@ import pytest
 import zstandard
 from harness import Mydocker
 from image_rig import digest, image_config, member, tar
-from registry_rig import PROGRAM, Answer, Answering, Asked, Authority, Registry, Tunnels, descriptor, new_image, packed
+from network_rig import Machine
+from registry_rig import (
+    PROGRAM,
+    Answer,
+    Answering,
+    Asked,
+    Authority,
+    Registry,
+    Tunnels,
+    descriptor,
+    new_image,
+    packed,
+    serve_image,
+)
 
 from mydocker.oci import media_types
 
@@ -223,14 +236,16 @@ def test_registry_with_tls_is_reached_by_a_proxy_that_wants_a_password(
         registry.close()
 
 
-def test_registry_without_tls_may_be_at_the_web_s_own_port(mydocker: Mydocker, registry: Registry, busybox_tar_bytes: bytes) -> None:
-    registry.put_image("plain", "1", busybox_tar_bytes)
-    def pass_on(asked: Asked) -> Answer:
-        status, headers, data = registry.ask(asked.method, asked.path, headers={"Accept": asked.headers.get("Accept", "")})
-        return status, {key: headers[key] for key in ("Content-Type", "Docker-Content-Digest") if key in headers}, data
-
-    with Answering(pass_on, port=80, address="127.0.83.1") as server:
-        mydocker("pull", f"{server.host.partition(':')[0]}/plain:1")  # port 443 is nobody's
+@pytest.mark.needs("netns", "ip", "nsenter")
+def test_registry_without_tls_may_be_at_the_web_s_own_port(
+    mydocker: Mydocker, machine: Machine, busybox_tar_bytes: bytes
+) -> None:
+    """On a machine of its own, where nobody else has port 80, and nobody port 443."""
+    with machine.entered():
+        server = Answering(serve_image(*new_image(busybox_tar_bytes)), port=80)
+    with server:
+        mydocker("pull", "127.0.0.1/plain:1")
+    assert any(asked.path.startswith("/v2/plain/blobs/") for asked in server.asked)
 
 
 def test_run_create_and_build_take_a_registry_as_insecure_where_they_are_told(
