@@ -21,6 +21,7 @@ from image_rig import digest, image_config, member, tar
 from registry_rig import Answer, Answering, Asked, Authority, descriptor, new_image, random_bytes, serve_image
 
 from mydocker import Engine
+from mydocker.base.errors import Unavailable
 from mydocker.oci import media_types
 from mydocker.registry import transfer
 
@@ -521,7 +522,7 @@ def test_broken_upload_goes_on_where_the_registry_is(engine: Engine, monkeypatch
     assert broken and len(stored) == 2
 
 
-@pytest.mark.parametrize("refusal", [404, 405, 416])
+@pytest.mark.parametrize("refusal", [400, 404, 405, 416, 501])
 def test_registry_that_takes_no_pieces_gets_the_whole(engine: Engine, monkeypatch: pytest.MonkeyPatch, refusal: int) -> None:
     monkeypatch.setattr(transfer, "PIECE_BYTES", 100_000)
     engine.images.import_tar(io.BytesIO(tar(member("big", random_bytes(450_000)))), "whole:1")
@@ -533,8 +534,8 @@ def test_registry_that_takes_no_pieces_gets_the_whole(engine: Engine, monkeypatc
             return (200 if path == "/v2/" else 404), {}, b""
         if asked.method == "POST":
             return 202, {"Location": "/v2/whole/blobs/uploads/1"}, b""
-        if asked.method == "PATCH":
-            return refusal, {}, b""
+        if asked.method in ("PATCH", "DELETE"):
+            return (refusal if asked.method == "PATCH" else 204), {}, b""
         if "/manifests/" not in path:
             stored[digest(asked.body)] = asked.body
             assert query == urlencode({"digest": digest(asked.body)})
@@ -544,6 +545,32 @@ def test_registry_that_takes_no_pieces_gets_the_whole(engine: Engine, monkeypatc
         engine.images.tag("whole:1", f"{server.host}/whole:1")
         engine.images.push(f"{server.host}/whole:1")
     assert len(stored) == 2 and max(map(len, stored.values())) > 400_000
+    assert [asked.path for asked in server.asked if asked.method == "DELETE"] == ["/v2/whole/blobs/uploads/1"]
+
+
+@pytest.mark.parametrize("piece_bytes", [100_000, 1_000_000], ids=["pieces", "whole"])
+def test_upload_that_is_too_large_for_the_registry_is_not_sent_again_and_is_given_up(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, piece_bytes: int
+) -> None:
+    monkeypatch.setattr(transfer, "PIECE_BYTES", piece_bytes)
+    engine.images.import_tar(io.BytesIO(tar(member("big", random_bytes(450_000)))), "toolarge:1")
+
+    def answer(asked: Asked) -> Answer:
+        if asked.path == "/v2/" or asked.method == "HEAD":
+            return (200 if asked.path == "/v2/" else 404), {}, b""
+        if asked.method == "POST":
+            return 202, {"Location": f"/v2/toolarge/blobs/uploads/{len(server.asked)}"}, b""
+        if len(asked.body) > 50_000:
+            return 413, {}, b""
+        return (204 if asked.method == "DELETE" else 201), {}, b""
+
+    with Answering(answer) as server:
+        engine.images.tag("toolarge:1", f"{server.host}/toolarge:1")
+        with pytest.raises(Unavailable, match="answers 413"):
+            engine.images.push(f"{server.host}/toolarge:1")
+    sent = [asked for asked in server.asked if len(asked.body) > 50_000]
+    assert len(sent) == 1
+    assert [asked.path for asked in server.asked if asked.method == "DELETE"] == [sent[0].path.partition("?")[0]]
 
 
 def test_upload_does_not_take_the_secret_to_another_host(mydocker: Mydocker, busybox: str, home: str) -> None:

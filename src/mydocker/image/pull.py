@@ -13,11 +13,11 @@ import os
 import threading
 import time
 
-from mydocker.base import jsontext, log
-from mydocker.base.errors import Corrupt, MydockerError, NotFound, Unsupported
+from mydocker.base import log
+from mydocker.base.errors import Corrupt, MydockerError, NotFound
 from mydocker.base.record import Record
 from mydocker.base.trace import point
-from mydocker.oci import image_spec, media_types, platform
+from mydocker.oci import image_spec, platform
 from mydocker.oci.digest import chain_ids, digest_of
 from mydocker.registry.client import Busy
 from mydocker.registry.transfer import BlobReader
@@ -29,23 +29,24 @@ from mydocker.storage.pipeline import ChunkQueue
 from . import index, parallel
 from .progress import DONE, KEPT, MOVING, Transfer
 from .publish import NewImage, Staging, Vanished, collect_dead
+from .remote import plan_at_first
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mydocker.base.paths import Layout
-    from mydocker.oci.image_spec import Descriptor, Manifest, Platform
+    from mydocker.oci.image_spec import Descriptor, Platform
     from mydocker.oci.reference import Reference
-    from mydocker.registry.client import Document, Repository
+    from mydocker.registry.client import Repository
     from mydocker.storage.blobs import NewBlob
 
     from .progress import Progress
+    from .remote import RemoteImage, RemoteLayer
 
 #: Docker's and podman's number of layers at a time is 3 and 6.
 PARALLEL = 4
 _ATTEMPTS = 3
-_IMAGE_CONFIGS = (media_types.MEDIA_CONFIG, media_types.DOCKER_CONFIG)
 
 
 class PulledImage(Record):
@@ -57,23 +58,6 @@ class PulledImage(Record):
     id: str
     manifest_digest: str
     is_new: bool
-
-
-class RemoteImage(Record):
-    """An image at a registry, judged, with nothing taken in yet."""
-
-    digest: str
-    manifest: Document
-    config: bytes
-    layers: tuple[RemoteLayer, ...]
-
-
-class RemoteLayer(Record):
-    """One layer: its blob, and what it must inflate to."""
-
-    descriptor: Descriptor
-    diff_id: str
-    chain_id: str
 
 
 def pull(
@@ -94,7 +78,7 @@ def pull(
             partials.sweep(layout)
         collect_dead(layout)
         return current
-    image, used = _plan_at_first(reference, repositories, wanted)
+    image, used = plan_at_first(reference, repositories, wanted)
     for attempt in range(_ATTEMPTS):
         try:
             is_new = _Intake(layout, used, progress).take(reference, image, sweeps=sweeps)
@@ -154,105 +138,6 @@ def _ask_digest(repositories: Sequence[Repository], tag: str) -> str:
         except MydockerError as error:
             log.debug("pull", server=repository.shown, why=error.message)
     return ""
-
-
-def _plan_at_first(
-    reference: Reference, repositories: Sequence[Repository], wanted: Platform | None
-) -> tuple[RemoteImage, Sequence[Repository]]:
-    """Plan the image at the first server that has it; returns it and the servers from there on."""
-    for position, repository in enumerate(repositories):
-        try:
-            return plan(repository, reference.digest or reference.tag, wanted), repositories[position:]
-        except MydockerError:
-            if position == len(repositories) - 1:
-                raise
-    raise AssertionError("no server")
-
-
-# --- what is there --------------------------------------------------------------------------------------
-
-
-def plan(repository: Repository, name: str, wanted: Platform | None) -> RemoteImage:
-    """Return the image of a tag or digest for a platform, its documents fetched and judged."""
-    top = repository.fetch_manifest(name)
-    kind = judged_kind(top)
-    manifest = top
-    if kind in media_types.INDEX_TYPES:
-        chosen = _choose(top, kind, wanted, repository.shown)
-        manifest = repository.fetch_manifest(chosen["digest"])
-        kind = judged_kind(manifest)
-        if kind != chosen["mediaType"]:
-            raise Corrupt(f"manifest {manifest.digest}: its index says it is {chosen['mediaType'][:80]!r}, it is {kind!r}")
-    what = f"manifest {manifest.digest}"
-    document = image_spec.check_manifest(jsontext.loads(manifest.data, source=what), media_type=kind, what=what)
-    config = _fetch_config(repository, document, wanted, what)
-    diff_ids = image_spec.diff_ids_of(jsontext.loads(config), what=what)
-    if len(diff_ids) != len(document["layers"]):
-        raise Corrupt(f"{what}: {len(diff_ids)} diff ids for {len(document['layers'])} layers")
-    found = tuple(
-        RemoteLayer(descriptor=descriptor, diff_id=diff_id, chain_id=chain_id)
-        for descriptor, diff_id, chain_id in zip(document["layers"], diff_ids, chain_ids(diff_ids), strict=True)
-    )
-    return RemoteImage(digest=top.digest, manifest=manifest.replace(media_type=kind), config=config, layers=found)
-
-
-def judged_kind(document: Document) -> str:
-    """Return the media type of a manifest or index; server and document must not disagree (CVE-2021-41190).
-
-    Raises Corrupt, Unsupported.
-    """
-    what = f"manifest {document.digest}"
-    content = jsontext.loads(document.data, source=what)
-    if not isinstance(content, dict):
-        raise Corrupt(f"{what}: not an object")
-    if content.get("schemaVersion") == 1:
-        raise Unsupported(f"{what}: image manifest schema 1", hint=media_types.SCHEMA_1_HINT)
-    known = (*media_types.MANIFEST_TYPES, *media_types.INDEX_TYPES)
-    inner = content.get("mediaType", "")
-    if inner and document.media_type in known and inner != document.media_type:
-        raise Corrupt(f"{what}: it says it is {str(inner)[:80]!r}, the registry that it is {document.media_type!r}")
-    kind = document.media_type if document.media_type in known else inner
-    if kind not in known:
-        raise Unsupported(f"{what}: neither an image nor an index, but {str(kind or document.media_type)[:80]!r}")
-    if kind in media_types.INDEX_TYPES:
-        image_spec.check_index(content, what=what)
-    return str(kind)
-
-
-def _choose(top: Document, kind: str, wanted: Platform | None, name: str) -> Descriptor:
-    what = f"{'index' if kind == media_types.MEDIA_INDEX else 'manifest list'} {top.digest}"
-    entries = image_spec.check_index(jsontext.loads(top.data, source=what), what=what)["manifests"]
-    chosen = platform.choose([entry for entry in entries if entry["mediaType"] in media_types.MANIFEST_TYPES], wanted)
-    if chosen is None:
-        there = sorted({platform.shown(entry["platform"]) for entry in entries if "platform" in entry} - {"unknown/unknown"})
-        raise NotFound(
-            f"{name} has no image for {platform.shown(wanted or platform.host())}",
-            hint=f"it has {', '.join(there[:20])}" if there else "")
-    return chosen
-
-
-def _fetch_config(repository: Repository, document: Manifest, wanted: Platform | None, what: str) -> bytes:
-    descriptor = document["config"]
-    if descriptor["mediaType"] not in _IMAGE_CONFIGS:
-        raise Unsupported(f"{what}: no container image, but {descriptor['mediaType'][:80]!r}")
-    data = fetch_small(repository, descriptor)
-    config = image_spec.check_config(jsontext.loads(data, source=what), what=f"config {descriptor['digest']}")
-    is_other = wanted is not None and "architecture" in config and not platform.fit(
-        {"os": config.get("os", "linux"), "architecture": config["architecture"]}, wanted)
-    if is_other and wanted is not None:
-        raise NotFound(
-            f"{repository.shown} has no image for {platform.shown(wanted)}", hint=f"it is for {config['architecture']}")
-    return data
-
-
-def fetch_small(repository: Repository, descriptor: Descriptor) -> bytes:
-    """Return a short blob, verified. Raises NotFound, Corrupt, ..."""
-    if descriptor["size"] > image_spec.MAX_DOCUMENT_BYTES:
-        raise Corrupt(f"blob {descriptor['digest']}: {descriptor['size']} bytes are no document")
-    reader = BlobReader([repository], descriptor["digest"], descriptor["size"])
-    data = b"".join(iter(reader.read, b""))
-    blobs.check(data, descriptor["digest"])
-    return data
 
 
 # --- taking it in ---------------------------------------------------------------------------------------

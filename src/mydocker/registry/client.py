@@ -51,6 +51,14 @@ class Busy(Unavailable):
         self.wait_s = wait_s
 
 
+class Refused(Unavailable):
+    """The server is there and will not have the request; `status` is its answer."""
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class Document(Record):
     """A manifest or index as it came, its digest verified."""
 
@@ -60,11 +68,15 @@ class Document(Record):
 
 
 class Server:
-    """One endpoint: how it is reached, and who we are there. Shared by repositories and threads."""
+    """One endpoint: how it is reached, and who we are there. Shared by repositories and threads.
+
+    One that `is_patient` is asked again after a failure that passes; a mirror is not, while the registry itself can be asked.
+    """
 
     def __init__(self, endpoint: Endpoint, domain: str, transport: Transport) -> None:
         self.endpoint = endpoint
         self.transport = transport
+        self.is_patient = not endpoint.is_mirror
         self._domain = HUB if endpoint.host == HUB_HOST else endpoint.host
         self.shown = domain if not endpoint.is_mirror else endpoint.host
         self._base = ""
@@ -135,8 +147,7 @@ class Server:
         self, method: str, url: str, read: Callable[[Response], T], *, scope: str, what: str,
         headers: Mapping[str, str] | None = None, body: bytes | None = None, good: tuple[int, ...] = (200,),
     ) -> T:
-        """Send a request until it is answered and the answer is read: again after a failure that passes, unless the next server
-        can be asked in its place.
+        """Send a request until it is answered and the answer is read: again after a failure that passes, where `is_patient`.
 
         Returns what `read` makes of the answer. Raises NotFound, Denied, Busy, Unreachable, Unavailable, naming `what`.
         """
@@ -147,7 +158,7 @@ class Server:
             with response:
                 return read(response)
 
-        return attempt() if self.endpoint.is_mirror else persist(attempt)
+        return persist(attempt) if self.is_patient else attempt()
 
 
 class Repository:
@@ -302,7 +313,7 @@ def failure_of(response: Response, what: str, server: str) -> MydockerError:
             f"{what}: {server} denies access{because}", hint=f"it may not exist, or need mydocker login {server}")
     if status == 404:
         return NotFound(f"{what}: {server} has no such thing{because}")
-    return Unavailable(f"{what}: {server} answers {status}{because}")
+    return Refused(f"{what}: {server} answers {status}{because}", status=status)
 
 
 def _told(response: Response) -> str:

@@ -9,10 +9,10 @@ import time
 from urllib.parse import urlencode, urlsplit
 
 from mydocker.base import log
-from mydocker.base.errors import Corrupt, Denied, MydockerError, NotFound, Unavailable
+from mydocker.base.errors import Corrupt, Denied, MydockerError, NotFound
 
-from .client import ATTEMPTS, Busy, failure_of, persist, wait
-from .transport import Unreachable, redirected
+from .client import ATTEMPTS, Busy, Refused, failure_of, persist, wait
+from .transport import Unreachable, redirected, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,13 +25,16 @@ CHUNK_BYTES = 256 << 10
 #: Blobs up to this size go up in one request, larger ones in pieces of it, so that a broken connection costs no more.
 PIECE_BYTES = 64 << 20
 _BINARY = {"Content-Type": "application/octet-stream"}
+#: What registries say that take a blob in one request only; others (413) would not take the whole either.
+_NO_PIECES = (400, 404, 405, 416, 501)
 
 
 class BlobReader:
     """The bytes of one blob, from the first repository that has it; exactly `size` of them, or an error.
 
-    A connection that breaks off is made again from where it was; `position` bytes the reader has already. The digest is
-    the reader's to verify. One thread reads; `network_s` is the time it spent waiting for bytes.
+    A connection that breaks off is made again from where it was; `position` bytes the reader has already. A mirror that fails is
+    left at once, and asked again, with patience, where the registry itself fails, too. The digest is the reader's to verify.
+    One thread reads; `network_s` is the time it spent waiting for bytes.
     """
 
     def __init__(self, repositories: Sequence[Repository], digest: str, size: int, *, position: int = 0) -> None:
@@ -75,7 +78,7 @@ class BlobReader:
             except (Busy, Unreachable) as error:
                 self.close()
                 self._give_in(error)
-            except (NotFound, Denied) as error:
+            except (NotFound, Denied, Refused) as error:
                 self.close()
                 self._next_server(error)
 
@@ -107,6 +110,12 @@ class BlobReader:
         self._failures += 1
         if self._is_stopped:
             raise error
+        first, *others = self._repositories
+        if not first.server.is_patient and any(other.server.is_patient for other in others):
+            self._next_server(error)
+            if not (isinstance(error, Unreachable) and error.is_final):
+                self._repositories.append(first)
+            return
         try:
             if self._failures >= ATTEMPTS:
                 raise error
@@ -117,6 +126,7 @@ class BlobReader:
     def _next_server(self, error: MydockerError) -> None:
         if len(self._repositories) == 1:
             raise error
+        log.debug("registry passed over", server=self._repositories[0].shown, why=error.message)
         del self._repositories[0]
         self._failures = 0
 
@@ -174,13 +184,15 @@ class BlobWriter:
         url = f"{self._repository.url('blobs', 'uploads')}/?{query}"
         with self._repository.server.request("POST", url, scope=scope, body=b"") as response:
             if response.status == 202:
-                self._cancel(response)
+                self._cancel(redirected(response.url, response.headers.get("Location", "")))
             return response.status == 201
 
-    def _cancel(self, response: Response) -> None:
-        """Give an upload up that was begun in place of a mount; the server would forget it by itself, later."""
-        place = redirected(response.url, response.headers.get("Location", ""))
-        self._repository.server.request("DELETE", place, scope=self._repository.push_scope).finish()
+    def _cancel(self, place: str) -> None:
+        """Give an upload up that was begun; where that fails, the server forgets it by itself, later."""
+        try:
+            self._repository.server.request("DELETE", place, scope=self._repository.push_scope).finish()
+        except (Unreachable, Denied) as error:
+            log.debug("registry keeps an upload", place=shown(place), why=error.message)
 
     def upload(self) -> None:
         """Upload the blob. Raises Denied, Busy, Unreachable, Unavailable."""
@@ -212,9 +224,15 @@ class BlobWriter:
         return response
 
     def _upload_whole(self) -> None:
-        place = _with_digest(self._begin(), self.digest)
+        place = self._begin()
         headers = {**_BINARY, "Content-Length": str(self._size)}
-        self._ask("PUT", place, good=(201,), body=lambda: self._piece(0, self._size), headers=headers).finish()
+        try:
+            self._ask(
+                "PUT", _with_digest(place, self.digest), good=(201,), body=lambda: self._piece(0, self._size), headers=headers
+            ).finish()
+        except (NotFound, Denied, Refused):
+            self._cancel(place)
+            raise
 
     def _upload_in_pieces(self) -> None:
         place = self._begin()
@@ -235,8 +253,11 @@ class BlobWriter:
                     raise
                 wait(failures, error)
                 position, place = self._ask_position(place)
-            except (NotFound, Unavailable) as error:
-                raise _NoPieces(error.message) from error
+            except (NotFound, Denied, Refused) as error:
+                self._cancel(place)
+                if isinstance(error, NotFound) or (isinstance(error, Refused) and error.status in _NO_PIECES):
+                    raise _NoPieces(error.message) from error
+                raise
         self._ask("PUT", _with_digest(place, self.digest), good=(201,), body=b"", headers=_BINARY).finish()
 
     def _ask_position(self, place: str) -> tuple[int, str]:
