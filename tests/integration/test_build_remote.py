@@ -94,8 +94,8 @@ def test_pull_of_a_base_and_push_of_the_result_are_steps_with_a_line_for_each_la
     assert mydocker("build", "-q", "--no-cache", "-", stdin=dockerfile).err == ""
 
 
-@needs_registry
-def test_stages_go_on_while_another_one_pulls(mydocker: Mydocker, busybox: str, busybox_tar: str) -> None:
+@pytest.mark.parametrize("of", ["", "--platform=linux/amd64 "], ids=["any platform", "one platform"])
+def test_stages_go_on_while_another_one_pulls(mydocker: Mydocker, busybox: str, busybox_tar: str, of: str) -> None:
     manifest, blobs = new_image(Path(busybox_tar).read_bytes())
     is_built = threading.Event()
 
@@ -109,8 +109,18 @@ def test_stages_go_on_while_another_one_pulls(mydocker: Mydocker, busybox: str, 
         return 200, {}, b"seen"
 
     with Answering(serve_image(manifest, blobs, change)) as slow, Answering(look) as watch:
-        build(mydocker, f"FROM {slow.host}/slow:1 AS slow\nFROM {busybox} AS quick\nADD http://{watch.host}/x /x\n"
+        build(mydocker, f"FROM {slow.host}/slow:1 AS slow\nFROM {of}{busybox} AS quick\nADD http://{watch.host}/x /x\n"
               f"FROM {busybox}\nCOPY --from=slow /bin/sh /sh\nCOPY --from=quick /x /x\n")
+
+
+def test_layer_that_two_bases_have_in_common_comes_once(mydocker: Mydocker, busybox_tar: str) -> None:
+    layer = Path(busybox_tar).read_bytes()
+    images = {name: new_image(layer, created=f"2024-01-0{number}T00:00:00Z") for number, name in enumerate("ab", 1)}
+    answers = {name: serve_image(*image) for name, image in images.items()}
+    with Answering(lambda asked: answers.get(asked.path.split("/")[2], answers["a"])(asked)) as server:
+        build(mydocker, f"FROM {server.host}/a:1 AS a\nFROM {server.host}/b:1\nCOPY --from=a /bin/sh /sh\n")
+    asked = [one.path.split("/")[2] for one in server.asked if one.path.endswith(images["a"][0]["layers"][0]["digest"])]
+    assert len(asked) == 1, server.asked
 
 
 @needs_registry

@@ -178,6 +178,7 @@ class _Runner:
         self._progress = progress
         self._insecure = insecure
         self._lock = allocate_lock()
+        self._pulling = allocate_lock()
         self._made: tuple[LauncherStarter, Creator] | None = None
 
     def _make(self) -> tuple[LauncherStarter, Creator]:
@@ -232,16 +233,29 @@ class _Runner:
         os.rename(f"{self._store.layout.container(record.id)}/upper", upper_dir)
 
     def resolve(self, name: str, *, platform: str, pull: bool) -> ResolvedImage:
-        """Return the image of a FROM or --from, pulled where it is not here (or with `pull`, if there is a newer one)."""
-        if not pull and not platform:
+        """Return the image of a FROM or --from, pulled where it is not here (or with `pull`, if there is a newer one).
+
+        Stages pull one after the other, so that what their images have in common comes once.
+        """
+        if not pull:
             try:
-                return self._images.resolve(name)
+                return self._find(name, platform)
             except NotFound:
                 pass  # it is to be pulled
+        with self._pulling:
+            return self._pull(name, platform, "always" if pull else "missing")
+
+    def _find(self, name: str, platform: str) -> ResolvedImage:
+        if not platform:
+            return self._images.resolve(name)
         from .pulling import pulled  # cold
 
-        config = ContainerConfig(
-            image=name, pull="always" if pull else "missing", platform=platform, insecure_registries=self._insecure)
+        return pulled(self._images, ContainerConfig(image=name, pull="never", platform=platform))
+
+    def _pull(self, name: str, platform: str, when: str) -> ResolvedImage:
+        from .pulling import pulled  # cold
+
+        config = ContainerConfig(image=name, pull=when, platform=platform, insecure_registries=self._insecure)
         transfers = self._progress.transfer("pull", references.parse(name).familiar)
         try:
             resolved = pulled(self._images, config, transfers)
