@@ -7,7 +7,8 @@
     attack read PATH                   prints its effective group, and the first bytes of the file or the errno's name
     attack fds                         prints the open descriptors and what they lead to
     attack abstract NAME-PART          prints the abstract sockets of this network namespace that have it in their names
-    attack agent SOCKET HEX...         sends an ssh-agent each of these messages; prints `NUMBER answered NUMBER`, or the errno's name
+    attack agent SOCKET HEX...         sends an ssh-agent each of these messages; prints `NUMBER answered NUMBER`, or the errno's name;
+                                       for `-` it announces one of 256 KiB, says `waiting` and does so for ever
 """
 from __future__ import annotations
 
@@ -160,6 +161,12 @@ static int ask_agent(int argc, char **argv) {
         for (int at = 0; at < length && at < 4092; at++)
             sscanf(argv[i] + 2 * at, "%2hhx", message + 4 + at);
         int number = message[4], got = -1;
+        if (*argv[i] == '-' && !connect(sock, (struct sockaddr *)&address, sizeof address) && write(sock, "\0\4\0\0\13", 5) == 5) {
+            puts("waiting");
+            fflush(stdout);
+            for (;;)
+                pause();
+        }
         if (!connect(sock, (struct sockaddr *)&address, sizeof address) && write(sock, message, (size_t)length + 4) > 0)
             got = (int)recv(sock, message, 5, MSG_WAITALL);
         if (got == 5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fault_rig import killed_at
-from harness import Mydocker, until
+from harness import Mydocker, processes, until
 
 pytestmark = [pytest.mark.needs("root", "overlay"), pytest.mark.counts_links]
 
@@ -91,3 +92,29 @@ def test_a_step_ends_with_the_build_that_was_killed(mydocker: Mydocker, busybox:
     until(lambda: mydocker("ps", "-aq").out == "", what="for the step's container to go")
     mydocker("gc")
     assert os.listdir(f"{mydocker.root}/trash") == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("ssh-agent"), reason="openssh-client is not installed")
+def test_killed_while_a_step_has_an_agent_leaves_neither_agent_nor_socket(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    key, context = f"{scratch}/key", Path(scratch, "context")
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM {busybox}\nRUN --mount=type=ssh sleep 3\n")
+    build = [*mydocker.argv, "build", "--ssh", f"default={key}", str(context)]
+    process = subprocess.Popen(build, env=mydocker.environ(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: mydocker("ps", "-q").out)
+    assert sorted(name.partition("-")[0] for name in hidden(f"{mydocker.root}/run")) == [".agent", ".secret.tmp"]
+    process.kill()
+    process.wait()
+    # The agent looks every ten seconds whether the build is there still.
+    until(lambda: not [argv for _, argv in processes() if any(f"{mydocker.root}/" in word for word in argv)], 20)
+    until(lambda: mydocker("ps", "-q").out == "")
+    (context / "Dockerfile").write_text(f"FROM {busybox}\nLABEL next=build\n")
+    mydocker("build", str(context))
+    assert hidden(f"{mydocker.root}/run") == []
+
+
+def hidden(directory: str) -> list[str]:
+    """Return the names in a directory that begin with a dot."""
+    return [name for name in os.listdir(directory) if name.startswith(".")]

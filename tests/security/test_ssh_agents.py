@@ -5,11 +5,14 @@ import base64
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from harness import Mydocker, processes, until
+
+from mydocker import Engine
 
 pytestmark = [
     pytest.mark.needs("root", "overlay"),
@@ -125,6 +128,31 @@ def test_step_that_leaves_the_agent_waiting_does_not_keep_the_build(
     # A message that is announced and does not come, from a process that stays: the step's end is the relay's, too.
     told = ask(
         mydocker, busybox, agent, attack_directory,
-        "RUN --mount=type=ssh (printf '\\0\\3\\377\\377\\13'; sleep 1000) | nc local:$SSH_AUTH_SOCK & sleep 0.3;", message(11))
-    assert "11 answered 12\n" in told
+        "RUN --mount=type=ssh /attack agent $SSH_AUTH_SOCK - & /attack agent $SSH_AUTH_SOCK - & sleep 0.3;", message(11))
+    assert told.count("waiting\n") == 2 and "11 answered 12\n" in told
     assert [name for name in os.listdir(f"{mydocker.root}/run") if name.startswith(".")] == []
+
+
+def test_builds_side_by_side_in_one_program_keep_their_agents(
+    engine: Engine, busybox: str, attack_directory: str, key: str, scratch: str
+) -> None:
+    failures: list[BaseException] = []
+
+    def build(seconds: int) -> None:
+        context = Path(scratch, f"context-{seconds}")
+        context.mkdir()
+        shutil.copy(f"{attack_directory}/attack", context / "attack")
+        (context / "Dockerfile").write_text(
+            f"FROM {busybox}\nCOPY attack /\n"
+            f"RUN --mount=type=ssh sleep {seconds} && /attack agent $SSH_AUTH_SOCK {message(11)} | grep -qx '11 answered 12'\n")
+        try:
+            engine.builds.build(context, ssh=[f"default={key}"])
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=build, args=(seconds,)) for seconds in (0, 1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
