@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Generator, Iterator
 
 import pytest
-from harness import SCRATCH, Mydocker, cgroup_directories, network_links, until_as_before
+from harness import SCRATCH, Mydocker, await_work, cgroup_directories, do_meanwhile, leaving, network_links, pids, until_as_before
 
 from mydocker import Engine
 from mydocker.network import firewall
@@ -46,6 +46,7 @@ def root_with_images(busybox_tar: str) -> Iterator[str]:
     path = tempfile.mkdtemp(prefix="mydocker-images-", dir=SCRATCH)
     Mydocker(f"{path}/root")("import", busybox_tar, "busybox")
     yield f"{path}/root"
+    await_work()
     shutil.rmtree(path)
 
 
@@ -85,7 +86,7 @@ def engine_root(root_with_images: str, request: pytest.FixtureRequest) -> Iterat
         with open(f"{path}/network/{firewall.MARK_OF_MISSING}", "wb"):
             pass
     yield path
-    shutil.rmtree(path)
+    do_meanwhile("rm", "-rf", path)
 
 
 @pytest.fixture
@@ -101,13 +102,13 @@ def mydocker(engine_root: str) -> Iterator[Mydocker]:
     if os.geteuid() != 0:
         pytest.skip("needs root: this is not root")
     cgroups, links = cgroup_directories(), network_links()
-    command = Mydocker(engine_root)
+    command = Mydocker(engine_root, pids())
     yield command
     command.destroy()
     assert command.leftovers() == []
     until_as_before(cgroup_directories, cgroups)
     if not os.environ.get("MYDOCKER_TEST_SHARED"):
-        until_as_before(network_links, links)
+        until_as_before(lambda: network_links() - leaving, links)
 
 
 @pytest.fixture

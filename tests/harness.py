@@ -16,13 +16,12 @@ import sys
 import tempfile
 import termios
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import mydocker
 from mydocker.base.paths import Layout
 from mydocker.linux.cgroup.hierarchy import hierarchy
-from mydocker.linux.netlink import Route
 from mydocker.network import bridge, claiming, firewall
 from mydocker.network.store import NetworkStore
 
@@ -67,6 +66,11 @@ def is_running(pid: int) -> bool:
             return stream.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def pids() -> frozenset[int]:
+    """Return the pids of all processes."""
+    return frozenset(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def processes() -> Iterator[tuple[int, list[str]]]:
@@ -115,10 +119,14 @@ class Done:
 
 
 class Mydocker:
-    """The command `mydocker` on one state root: the installed one, or the checkout's where none is installed."""
+    """The command `mydocker` on one state root: the installed one, or the checkout's where none is installed.
 
-    def __init__(self, root: str) -> None:
+    `earlier` are the processes from before the root was made, which cannot hold files of it.
+    """
+
+    def __init__(self, root: str, earlier: frozenset[int] = frozenset()) -> None:
         self.root = root
+        self._earlier = earlier
         self.run_dir = f"{root}/run"
         installed = os.path.join(os.path.dirname(sys.executable), "mydocker")
         self.argv = [installed] if os.path.exists(installed) else [sys.executable, "-m", "mydocker"]
@@ -219,7 +227,7 @@ class Mydocker:
         """Return the engine's processes: those that hold a file below the root or name it, whatever they are called."""
         found = []
         for pid, argv in processes():
-            if pid != os.getpid() and (self.root in argv or self._holds_file(pid)):
+            if pid != os.getpid() and (self.root in argv or (pid not in self._earlier and self._holds_file(pid))):
                 found.append(f"process {pid} {' '.join(argv)}")
         return found
 
@@ -257,14 +265,44 @@ def remove_networks(root: str) -> None:
         return
     store = NetworkStore(layout)
     claiming.sweep(store)
-    with Route() as route:
-        for network in store.all():
-            bridge.remove_bridges(route, network)
-            store.remove(network.name)
+    for network in store.all():
+        remove_links(link for number in range(bridge.last_bridge(network) + 1) for link in (
+            bridge.bridge_name(network, number), bridge.cable_name(network, number + 1)))
+        store.remove(network.name)
     firewall.forget(layout, list)
     for entry in os.listdir(layout.networks):
         if entry.startswith("."):  # what is remembered of the machine, such as that it has no nft
             os.unlink(f"{layout.networks}/{entry}")
+
+
+def remove_links(names: Iterable[str]) -> None:
+    """Have network links removed, those that are there, by a program that nobody waits for."""
+    there = sorted(network_links().intersection(names))
+    if there:
+        leaving.update(there)
+        do_meanwhile("sh", "-c", 'for link; do ip link delete "$link" || test ! -e "/sys/class/net/$link"; done', "sh", *there)
+
+
+#: Links that are being removed.
+leaving: set[str] = set()
+_at_work: list[subprocess.Popen[str]] = []
+
+
+def do_meanwhile(*argv: str) -> None:
+    """Start a program whose end `await_work` awaits. The kernel takes its time for links (RCU) and files (discards)."""
+    _at_work[:] = [program for program in _at_work if program.poll() != 0]
+    _at_work.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True))
+
+
+def await_work() -> None:
+    """See that all that was begun meanwhile went well."""
+    failed = []
+    while _at_work:
+        program = _at_work.pop()
+        _, said = program.communicate(timeout=60 * PATIENCE)
+        if program.returncode != 0:
+            failed.append((program.args, said))
+    assert failed == []
 
 
 class Terminal:
