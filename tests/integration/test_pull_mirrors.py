@@ -71,9 +71,10 @@ def test_mirror_that_is_busy_for_blobs_only_is_passed_over_at_once(mydocker: Myd
     assert not any("/manifests/" in asked.path for asked in registry.asked)
 
 
-def test_mirror_that_refuses_a_blob_is_passed_over(mydocker: Mydocker, tmp_path: Path) -> None:
+def test_mirror_that_refuses_a_layer_is_passed_over(mydocker: Mydocker, tmp_path: Path) -> None:
     image = new_image(LAYER)
-    refuses = FailsOnce("/blobs/", (418, {}, b""))
+    layer = image[0]["layers"][0]["digest"]
+    refuses = FailsOnce(layer, (418, {}, b""))
     with Answering(serve_image(*image, refuses)) as mirror, Answering(serve_image(*image)) as registry:
         pull(mydocker, tmp_path, registry.host, mirror)
-    assert sum("/blobs/" in asked.path for asked in registry.asked) == 2
+    assert [asked.path for asked in registry.asked if "/image/" in asked.path] == [f"/v2/image/blobs/{layer}"]
