@@ -180,6 +180,18 @@ def test_what_a_killed_create_left_goes_with_the_next_command(mydocker: Mydocker
     assert not os.path.exists(leftover)
 
 
+@pytest.mark.parametrize("text", ["{}", "[]", "7", '{"id": 7, "name": "net"}', '{"id": "0123456789ab", "name": "net", "subnets": [{}]}'])
+def test_what_another_version_left_half_made_is_left_to_that(mydocker: Mydocker, text: str) -> None:
+    leftover = f"{mydocker.root}/network/.net.0123456789abcdef.tmp"
+    with open(leftover, "w", encoding="ascii") as stream:
+        stream.write(text)
+    assert mydocker("ps").err == ""
+    assert os.path.exists(leftover)
+    mydocker("network", "create", "net")
+    mydocker("network", "rm", "net")
+    os.unlink(leftover)
+
+
 def test_a_container_is_on_the_default_network_unless_told_otherwise(mydocker: Mydocker, busybox: str) -> None:
     assert "eth0" in mydocker("run", "--rm", busybox, "ls", "/sys/class/net").out
     assert mydocker("run", "--rm", "--network", "none", busybox, "ls", "/sys/class/net").out == "lo\n"

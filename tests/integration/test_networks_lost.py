@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from harness import Mydocker, until
@@ -219,3 +220,91 @@ def test_a_deleted_state_roots_network_that_never_had_a_container_goes_too(
     assert "mb" in machine.run("ip", "-o", "link")
     mydocker("network", "prune", "-f")
     assert "mb" not in machine.run("ip", "-o", "link")
+
+
+@pytest.mark.parametrize(("point", "words"), [
+    ("claimed subnet", ["network", "create", "--subnet", "10.213.1.0/24", "net"]),
+    ("made bridge", ["network", "create", "--subnet", "10.213.1.0/24", "net"]),
+    ("made bridge", ["run", "busybox", "true"]),
+])
+def test_what_was_killed_in_making_a_bridge_goes_though_its_state_root_was_deleted(
+    mydocker: Mydocker, second: Mydocker, machine: Machine, point: str, words: list[str]
+) -> None:
+    second(*words, env={"MYDOCKER_TRACE": f"{point}=kill"}, code=None)
+    assert "mb" in machine.run("ip", "-o", "link")
+    shutil.rmtree(second.root)
+    mydocker("network", "create", "--subnet", "10.213.1.0/24", "net")
+    assert machine.run("ip", "-o", "link", "show", "type", "bridge").count("\n") == 1
+
+
+def test_what_was_killed_in_making_a_bridge_goes_though_its_journal_was_swept_in_another_namespace(
+    mydocker: Mydocker, machine: Machine
+) -> None:
+    create = ("network", "create", "--subnet", "10.213.1.0/24", "net")
+    mydocker(*create, env={"MYDOCKER_TRACE": "claimed subnet=kill"}, code=None)
+    Mydocker(mydocker.root)("ps")
+    assert not [entry for entry in os.listdir(f"{mydocker.root}/network") if entry.endswith(".tmp")]
+    assert "mb" in machine.run("ip", "-o", "link")
+    mydocker(*create)
+    assert machine.run("ip", "-o", "link", "show", "type", "bridge").count("\n") == 1
+
+
+def test_a_network_that_gets_its_name_while_another_state_root_looks_for_orphans_keeps_its_bridge(
+    mydocker: Mydocker, second: Mydocker, machine: Machine
+) -> None:
+    with stopped_at("named network", mydocker, "network", "create", "net") as create:
+        with stopped_at("listed bridges", second, "network", "prune", "-f") as prune:
+            assert go_on(create) == ""
+            assert go_on(prune) == ""
+    network = NetworkStore(Layout(mydocker.root)).load("net")
+    assert network.bridge in machine.run("ip", "-o", "link")
+    assert f"alias mydocker {mydocker.root}/network/net.json" in machine.run("ip", "link", "show", network.bridge)
+
+
+@pytest.mark.parametrize(("point", "large", "small"), [
+    ("wrote unfinished network", "10.213.0.0/16", "10.213.5.0/24"), ("made bridge", "10.213.0.0/16", "10.213.5.0/24"),
+    ("saw subnet free", "10.213.0.0/16", "10.213.5.0/24"),
+    ("wrote unfinished network", "fd13:213::/48", "fd13:213:0:5::/64"), ("saw subnet free", "fd13:213::/48", "fd13:213:0:5::/64"),
+])
+def test_of_two_state_roots_that_want_subnets_that_overlap_at_once_one_gets_it(
+    mydocker: Mydocker, second: Mydocker, machine: Machine, point: str, large: str, small: str
+) -> None:
+    with stopped_at(point, mydocker, "network", "create", "--subnet", large, "late") as late:
+        second("network", "create", "--subnet", small, "early")
+        assert f"subnet {large} of network late overlaps that of another network on this machine" in go_on(late)
+    assert late.returncode == 125
+    assert not [entry for entry in os.listdir(f"{mydocker.root}/network") if entry.endswith((".json", ".tmp"))]
+    (left,) = machine.run("ip", "-o", "link", "show", "type", "bridge").splitlines()
+    assert NetworkStore(Layout(second.root)).load("early").bridge in left
+
+
+def test_a_network_of_which_another_state_root_takes_a_part_moves_on(
+    mydocker: Mydocker, second: Mydocker, machine: Machine
+) -> None:
+    mydocker("network", "create", "probe")
+    chosen = NetworkStore(Layout(mydocker.root)).load("probe").ipv4
+    mydocker("network", "rm", "probe")
+    with stopped_at("wrote unfinished network", mydocker, "network", "create", "late") as late:
+        second("network", "create", "--subnet", chosen.text.replace("/16", "/24"), "early")
+        assert go_on(late) == ""
+    moved = NetworkStore(Layout(mydocker.root)).load("late").ipv4
+    assert not chosen.contains(moved.packed)
+    assert moved.contains(socket.inet_aton(address_of_new(mydocker, "late")))
+
+
+@contextmanager
+def stopped_at(point: str, mydocker: Mydocker, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Begin a command that stands still at a trace point, until `go_on`."""
+    with mydocker.popen(*words, env={"MYDOCKER_TRACE": f"{point}=stop"}) as command:
+        try:
+            until(lambda: is_stopped(command.pid))
+            yield command
+        finally:
+            if command.poll() is None:
+                command.kill()
+
+
+def go_on(command: subprocess.Popen[bytes]) -> str:
+    """Let a command that stands still come to its end, and return what it says of errors."""
+    os.kill(command.pid, signal.SIGCONT)
+    return command.communicate(timeout=30)[1].decode()

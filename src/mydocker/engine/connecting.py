@@ -107,7 +107,7 @@ def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[
             for number, request in enumerate(requests):
                 network = load_network(store, request.network)
                 endpoints.append(plug(
-                    route, network, request, namespace_fd, f"eth{number}", f"{record.id}{number}",
+                    layout, route, network, request, namespace_fd, f"eth{number}", f"{record.id}{number}",
                     routes=[family for family in (AF_INET, AF_INET6)
                             if not any(endpoint.way_out(family) for endpoint in endpoints)]))
                 log.debug("connected", container=record.id, network=network.name, ip=endpoints[-1].ip)
@@ -119,12 +119,13 @@ def connect(layout: Layout, record: ContainerRecord, created: Created) -> tuple[
 
 
 def plug(
-    route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
+    layout: Layout, route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
     routes: Iterable[int],
 ) -> Endpoint:
     """Put a namespace on a network of any driver; see network/bridge.py plug."""
     if network.driver == BRIDGE:
-        return bridge.plug(route, network, request, namespace_fd, interface, seed, routes=routes)
+        return bridge.plug(
+            route, network, request, namespace_fd, interface, seed, path=layout.network(network.name), routes=routes)
     from mydocker.network import virtual  # cold
 
     return virtual.plug(route, network, request, namespace_fd, interface, seed, routes=routes)

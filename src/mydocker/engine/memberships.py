@@ -58,7 +58,7 @@ def _plug(store: Store, record: ContainerRecord, network: Network, request: Endp
             # The container may have made devices of its own, and a name in use would look like an address in use.
             interface = _free_name({link.name for link in inside.links()})
             return plug(
-                route, network, request, namespace_fd, interface, f"{record.id}{interface[3:]}",
+                store.layout, route, network, request, namespace_fd, interface, f"{record.id}{interface[3:]}",
                 routes=_families_without_default(inside))
     finally:
         os.close(namespace_fd)

@@ -92,7 +92,7 @@ def ensure_resolver(layout: Layout, network: Network) -> None:
         except BlockingIOError:
             return
         with Route() as route:
-            bridge.ensure_bridge(route, network)
+            bridge.ensure_bridge(route, network, layout.network(network.name))
         for subnet in network.subnets:
             if subnet.gateway:
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from mydocker.base.errors import InvalidRequest
 from mydocker.base.record import Record
 from mydocker.linux.netlink import format_address, parse_address
-from mydocker.network.ipam import overlap, special_addresses
+from mydocker.network.ipam import special_addresses
 from mydocker.network.model import BRIDGE, DRIVERS, MACVLAN, Subnet, parse_subnet
 
 from .request import flag, judge_labels, judge_name, text_line, words
@@ -159,15 +159,5 @@ def _device_name(text: str) -> str:
         raise InvalidRequest(
             f"opt parent={text}: not the name of a network device", hint="name the machine's device, such as -o parent=eth0")
     return text
-
-
-def overlaps(one: Subnet, packed: bytes, prefix: int) -> bool:
-    """Tell whether a subnet has an address in common with another, of either kind."""
-    if len(packed) != len(one.packed):
-        return False
-    if one.bits == 32:
-        return overlap(int.from_bytes(one.packed), one.prefix, int.from_bytes(packed), prefix)
-    shift = one.bits - min(one.prefix, prefix)
-    return int.from_bytes(one.packed) >> shift == int.from_bytes(packed) >> shift
 
 

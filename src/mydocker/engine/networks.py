@@ -13,13 +13,13 @@ from mydocker.base.errors import Conflict, Corrupt, MydockerError, NotFound
 from mydocker.base.record import Record
 from mydocker.linux.netlink import Route, device_index
 from mydocker.network import bridge, claiming, firewall, orphans
-from mydocker.network.ipam import choose_subnet, choose_subnet6
+from mydocker.network.ipam import choose_subnet, choose_subnet6, overlaps
 from mydocker.network.model import BRIDGE, DEFAULT_NETWORK, Endpoint, EndpointRequest, Network
 from mydocker.network.store import NetworkStore, used_subnets
 
 from .ending import current
 from .lifecycle import ALIVE
-from .network_request import judge_network, overlaps
+from .network_request import judge_network
 from .publishing import published_loader
 
 TYPE_CHECKING = False

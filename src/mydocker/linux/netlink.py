@@ -187,10 +187,10 @@ def change_link(index: int, *, up: bool | None = None, master: int | None = None
     return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"change network device {index}")
 
 
-def change_alias(index: int, text: bytes) -> Message:
-    """Have a device say something about itself, in 255 bytes at most."""
-    body = _IFINFO.pack(0, 0, index, 0, 0) + attribute(_IFLA_IFALIAS, text + b"\0")
-    return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"describe network device {index}")
+def change_alias(name: str, text: bytes) -> Message:
+    """Have a device say something about itself, in 255 bytes at most (what makes a device takes no alias)."""
+    body = _IFINFO.pack(0, 0, 0, 0, 0) + text_attribute(_IFLA_IFNAME, name) + attribute(_IFLA_IFALIAS, text + b"\0")
+    return Message(kind=_RTM_NEWLINK, flags=0, body=body, what=f"describe network device {name}")
 
 
 def allow_hairpin(name: str) -> Message:

@@ -13,6 +13,7 @@ is laid last: a bridge without one is being made, or whoever made it was killed,
 """
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 
@@ -29,8 +30,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 _EXFULL = errno.EXFULL
+#: How the alias of a first bridge begins; the path of its network's file follows, see orphans.py.
+MARK = "mydocker "
+_MOST_BYTES = 255  # IFALIASZ
 #: How many addresses may turn out to be taken before the network counts as full of others' devices.
 _MAX_CLAIMS = 70_000
+
+
+class SubnetTaken(Conflict):
+    """Another network on the machine, of another state root, has a subnet of this one or a part of it."""
+
+    def __init__(self, network: Network, subnet: Subnet, verb: str, device: str) -> None:
+        super().__init__(
+            f"subnet {subnet.text} of network {network.name} {verb} that of another network on this machine",
+            hint=f"`ip link show {device}` tells whose; make this one anew: network rm, network create")
+        self.subnet = subnet
 
 
 def bridge_name(network: Network, number: int) -> str:
@@ -38,29 +52,40 @@ def bridge_name(network: Network, number: int) -> str:
     return network.bridge if number == 0 else f"{network.bridge}.{number}"
 
 
-def ensure_bridge(route: Route, network: Network) -> int:
-    """Return the index of the first bridge, made with its addresses if it is not there.
+def ensure_bridge(route: Route, network: Network, path: str) -> int:
+    """Return the index of the first bridge, made with its addresses if it is not there; its network's file is at `path`.
 
-    Raises Conflict (its subnet is that of another bridge of ours), RuntimeFailed, Unsupported.
+    Raises SubnetTaken (its subnet is that of another bridge of ours), RuntimeFailed, Unsupported.
     """
     index = device_index(network.bridge)
     if index and device_index(cable_name(network, 1)):
         enable_forwarding(network)  # somebody may have turned it off
         return index
     # Without a hardware address of its own a bridge takes the lowest of its ports', which changes under its neighbours.
-    _make(route, netlink.new_bridge(network.bridge, mac=ipam.mac_of(network.ipv4.packed), mtu=network.mtu))
+    # The kernel does all that is in one packet before a signal of the sender's: no bridge says nothing about itself.
+    _make(
+        route, netlink.new_bridge(network.bridge, mac=ipam.mac_of(network.ipv4.packed), mtu=network.mtu), *mark(network, path))
     trace.point("made bridge")
     shut_to_routers(network.bridge, has_ipv6=network.ipv6 is not None)
     index = device_index(network.bridge)
     _claim_subnet(route, network, index)
+    _refuse_overlap(route, network, index)  # of one that is there: it would lose packets to us meanwhile
+    trace.point("saw subnet free")
     for subnet in network.subnets:
         if subnet.gateway:
             _make(route, netlink.add_address(index, Address(
                 family=AF_INET if subnet.bits == 32 else AF_INET6, packed=subnet.gateway, prefix=subnet.prefix)))
+    _refuse_overlap(route, network, index)  # of one that looked when we had no addresses yet; if both see each other, both go
     _adopt(route, network, index)
     _lay_cable(route, network, 0)
     enable_forwarding(network)
     return index
+
+
+def mark(network: Network, path: str) -> tuple[netlink.Message, ...]:
+    """Have a network's first bridge say where its file is; nothing when the path is too long for that."""
+    alias = os.fsencode(f"{MARK}{path}")
+    return (netlink.change_alias(network.bridge, alias),) if len(alias) <= _MOST_BYTES else ()
 
 
 def _claim_subnet(route: Route, network: Network, index: int) -> None:
@@ -74,9 +99,21 @@ def _claim_subnet(route: Route, network: Network, index: int) -> None:
         _remove_bridge(route, network, 0)  # somebody else who starts here may have laid the cable by now
         if error.errno != errno.EEXIST:
             raise RuntimeFailed(error.args[1]) from error
-        raise Conflict(
-            f"subnet {network.ipv4.text} of network {network.name} is that of another network on this machine",
-            hint=f"`ip link show {name}` tells whose; make this one anew: network rm, network create") from error
+        raise SubnetTaken(network, network.ipv4, "is", name) from error
+
+
+def _refuse_overlap(route: Route, network: Network, index: int) -> None:
+    """Give way where another bridge of ours has addresses of our subnets: names differ where prefixes do, and IPv6 has none."""
+    for other, address in route.addresses():
+        for subnet in network.subnets:
+            if other != index and ipam.overlaps(subnet, address.packed, address.prefix):
+                try:
+                    device = _socket.if_indextoname(other)
+                except OSError:
+                    continue  # removed meanwhile
+                if device.startswith("mb"):
+                    _remove_bridge(route, network, 0)
+                    raise SubnetTaken(network, subnet, "overlaps", device)
 
 
 def _adopt(route: Route, network: Network, index: int) -> None:
@@ -186,14 +223,14 @@ def _write(path: str, value: bytes) -> None:
 
 def plug(
     route: Route, network: Network, request: EndpointRequest, namespace_fd: int, interface: str, seed: str, *,
-    routes: Iterable[int],
+    path: str, routes: Iterable[int],
 ) -> Endpoint:
-    """Put a network namespace on a network: claim an address, make the device, configure it inside.
+    """Put a network namespace on a network, whose file is at `path`: claim an address, make the device, configure it inside.
 
     `seed` decides which address is tried first; by the gateway go packets of the families `routes`. Raises Conflict (a fixed
     address is in use), InvalidRequest (it is none of the network's), Unavailable (none is left), RuntimeFailed.
     """
-    ensure_bridge(route, network)
+    ensure_bridge(route, network, path)
     address, six = claim(route, network, request, namespace_fd, interface, seed)
     endpoint = make_endpoint(network, request, address, six, interface)
 

@@ -4,8 +4,8 @@ Another state root, which knows nothing of ours, may choose the same at the same
 (bridge.py), and takes another subnet, unless the user named this one.
 
 A network that a user makes has its bridge before its name: what can be seen has its subnet. Until then its unfinished file is
-the crash journal: a bridge of that id is nobody's, and goes with the file. The bridge says where the network's file is
-only when there is one, because whoever finds that a bridge's file is gone removes it (orphans.py).
+the crash journal: a bridge of that id is nobody's, and goes with the file. The bridge says where that file is, then where the
+network's is: whoever finds the file of a bridge gone removes it (orphans.py).
 """
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def _claim(route: Route, network: Network, path: str, used: list[tuple[bytes, in
     """Make a network's bridge, which claims its subnet; as long as others are faster move on, in the network's file, too."""
     while True:
         try:
-            bridge.ensure_bridge(route, network)
+            bridge.ensure_bridge(route, network, path)
             return network
-        except Conflict as error:
-            if used is None:
+        except bridge.SubnetTaken as error:
+            if used is None or error.subnet != network.ipv4:
                 raise Conflict(error.message, hint="choose another subnet, or let the engine choose") from error
             used.append((network.ipv4.packed, network.ipv4.prefix))
             network = _move(network, path, used)
@@ -104,21 +104,28 @@ def sweep(store: NetworkStore) -> None:
         for entry in os.listdir(store.layout.networks):
             if entry.endswith(TEMPORARY):
                 path = f"{store.layout.networks}/{entry}"
-                _finish(store, route, path)
-                os.unlink(path)
+                if _finish(store, route, path):
+                    os.unlink(path)
 
 
-def _finish(store: NetworkStore, route: Route, journal: str) -> None:
+def _finish(store: NetworkStore, route: Route, journal: str) -> bool:
     """Write on the bridge of an unfinished network where its file is, if it got its name; else remove it.
 
     But not under containers: whoever was killed had found the network in use after he had removed its name, and was undoing that.
+    Tell whether the unfinished file may go, which one that another version wrote may not. (A bridge in another network
+    namespace than ours is an orphan then.)
     """
     try:
         network = Network.from_document(files.load_json(journal))
+        path = store.layout.network(network.name)
+        has_name = orphans.is_of(network.bridge, path)
     except Corrupt:
-        return  # the file itself is not whole, and the bridge is made after it
-    path = store.layout.network(network.name)
-    if orphans.is_of(network.bridge, path):
+        return True  # the file itself is not whole, and the bridge is made after it
+    except orphans.UNREADABLE as error:
+        log.debug("leave unfinished network", path=journal, error=error)
+        return False
+    if has_name:
         orphans.mark(route, network, path)
     elif not bridge.has_members(network):
         bridge.remove_bridges(route, network)
+    return True

@@ -59,6 +59,12 @@ def overlap(one: int, one_prefix: int, other: int, other_prefix: int) -> bool:
     return one >> shift == other >> shift
 
 
+def overlaps(one: Subnet, packed: bytes, prefix: int) -> bool:
+    """Tell whether a subnet has an address in common with another, of either kind."""
+    shift = one.bits - min(one.prefix, prefix)
+    return len(packed) == len(one.packed) and int.from_bytes(one.packed) >> shift == int.from_bytes(packed) >> shift
+
+
 def candidates(subnet: Subnet, seed: str) -> Iterator[bytes]:
     """Yield every address that a container may get, once, from a place that depends on `seed` on.
 

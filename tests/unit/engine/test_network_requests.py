@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from mydocker.base.errors import InvalidRequest
-from mydocker.engine.network_request import judge_network, overlaps
+from mydocker.engine.network_request import judge_network
 from mydocker.engine.request import judge
+from mydocker.network.ipam import overlaps
 from mydocker.network.model import parse_subnet
 
 
