@@ -130,7 +130,8 @@ def test_layer_that_two_bases_have_in_common_comes_once(mydocker: Mydocker, busy
 
     answers = {name: serve_image(*image, change) for name, image in images.items()}
     with Answering(lambda one: answers.get(one.path.split("/")[2], answers["a"])(one)) as server:
-        build(mydocker, f"FROM {server.host}/a:1 AS a\nFROM {server.host}/b:1\nCOPY --from=a /bin/sh /sh\n")
+        build(mydocker, f"FROM {server.host}/a:1 AS a\nFROM {server.host}/b:1 AS b\n"
+              "FROM scratch\nCOPY --from=a /bin/sh /a\nCOPY --from=b /bin/sh /b\n")
     assert len(asked) == 1, asked
 
 
