@@ -17,7 +17,8 @@ import pytest
 from fault_rig import KILLED, SLEEP, begun, cgroup_pids, check_ps, error_of, only_id, remove_all, settle
 from harness import PATIENCE, Done, Mydocker, is_running, until
 
-from mydocker.linux.holders import find_holders
+from mydocker.base.locks import lock_directory
+from mydocker.linux.holders import find_named, find_stopped
 
 pytestmark = [pytest.mark.needs("root", "overlay")]
 
@@ -25,6 +26,9 @@ pytestmark = [pytest.mark.needs("root", "overlay")]
 MOMENTS = ["stage began", "listening", "made cgroup", "cloned init", "recorded created"]
 #: Seconds in which a command is through, or has told why not, on a machine with other work to do.
 BOUND_S = 12
+#: Longer than anybody may take to find out who stands still.
+LOOKS_S = 2.5 * PATIENCE
+MONITOR = "mydocker-monito"
 
 
 def timely(mydocker: Mydocker, *words: str, code: int | None = 0) -> Done:
@@ -37,7 +41,7 @@ def wait_stopped(mydocker: Mydocker, container_id: str) -> int:
     directory = f"{mydocker.root}/container/{container_id}"
 
     def stopped() -> list[int]:
-        return [holder.pid for holder in find_holders(directory) if holder.is_stopped]
+        return [holder.pid for holder in find_stopped(directory)]
 
     until(stopped, what="for a process that stands still")
     (pid,) = stopped()
@@ -91,8 +95,7 @@ def test_monitor_that_stands_still_while_the_container_is_made_is_ended(
 ) -> None:
     with begun(mydocker, f"{moment}=sleep:{5 * PATIENCE}", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
         container_id = only_id(mydocker)
-        until(lambda: [holder for holder in find_holders(f"{mydocker.root}/container/{container_id}")
-                       if holder.name == "mydocker-monito"])
+        until(lambda: find_named((MONITOR,), f"{mydocker.root}/container/{container_id}"))
         with stopped(mydocker.monitor_of("c")) as monitor:
             timely(mydocker, *verb.split(), "c")
             assert not is_running(monitor)
@@ -101,20 +104,36 @@ def test_monitor_that_stands_still_while_the_container_is_made_is_ended(
     settle(mydocker, "")
 
 
-def test_monitor_that_stands_still_without_the_lock_is_ended_for_a_command_that_has_it(mydocker: Mydocker, busybox: str) -> None:
-    """It lets go of the lock first, and then says STARTED: who started the container holds on until then."""
-    with begun(mydocker, f"forked stage=sleep:{4 * PATIENCE}", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
-        container_id = only_id(mydocker)
-        until(lambda: check_ps(mydocker) == {"c": "running"})
+@pytest.mark.parametrize(("points", "verb"), [("recorded pause=sleep:600", "pause"), ("forked stage=sleep:600", "run")])
+def test_monitor_that_stands_still_while_another_has_the_lock_is_let_go_on_and_tells_the_end(
+    mydocker: Mydocker, busybox: str, points: str, verb: str,
+) -> None:
+    """Who started a container has its lock until the monitor, which has let go of it, says STARTED; others have their reasons."""
+    words = ["-d", "-name", "c", busybox, *SLEEP]
+    if verb == "pause":
+        mydocker("run", *words)
+        words = ["c"]
+    with begun(mydocker, points, verb, *words) as command:
+        only_id(mydocker)
+        until(lambda: check_ps(mydocker).get("c") in ("running", "paused") and is_locked(mydocker))
         with stopped(mydocker.monitor_of("c")) as monitor:
-            with begun(mydocker, "", "pause", "c") as pausing:
-                assert f"container {container_id}: process {monitor} (mydocker-monito)" in error_of(pausing)
+            with begun(mydocker, "", "unpause", "c") as waiting:
+                time.sleep(LOOKS_S)
+                assert waiting.poll() is None  # it waits for the command
+            assert state_of(monitor) == "T"
             with begun(mydocker, "", "kill", "c") as killing:
-                until(lambda: not is_running(monitor), 2.5)
-                assert command.poll() is None
+                until(lambda: state_of(monitor) != "T")
+                command.kill()
                 assert killing.wait(20) == 0
-        command.wait(20)
+    assert mydocker.rows()["c"]["EXIT"] == "137 (SIGKILL)"
     settle(mydocker, "exited")
+
+
+def is_locked(mydocker: Mydocker) -> bool:
+    lock = lock_directory(mydocker.directory_of("c"), wait=False)
+    if lock is not None:
+        lock.close()
+    return lock is None
 
 
 @pytest.mark.parametrize(("moment", "verb"), [
@@ -122,11 +141,14 @@ def test_monitor_that_stands_still_without_the_lock_is_ended_for_a_command_that_
 def test_another_start_that_stands_still_is_ended(mydocker: Mydocker, busybox: str, moment: str, verb: str) -> None:
     mydocker("run", "-name", "c", busybox, "true")
     with begun(mydocker, f"{moment}=stop", "start", "c") as command:
-        stage = wait_stopped(mydocker, only_id(mydocker))
+        container_id = only_id(mydocker)
+        stage = wait_stopped(mydocker, container_id)
         timely(mydocker, *verb.split(), "c")
         assert not is_running(stage)
         error_of(command)
     settle(mydocker, "" if verb == "rm -f" else "exited")
+
+
 
 
 def test_other_commands_name_the_stage_that_stands_still_and_nothing_is_lost(mydocker: Mydocker, busybox: str) -> None:
@@ -172,6 +194,49 @@ def test_path_too_long_to_be_told_of_somebody_else_is_in_nobodys_way(mydocker: M
         until(lambda: not is_running(monitor))
     os.close(fd)
     settle(mydocker, "")
+
+
+def test_directory_of_a_server_that_is_gone_is_in_nobodys_way(mydocker: Mydocker, busybox: str, scratch: str) -> None:
+    """It has the name of the container's, so it is looked at; fstat(2) of it is ENOTCONN."""
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    place = f"{scratch}/{only_id(mydocker)}"
+    os.mkdir(place)
+    server = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
+    subprocess.run(["mount", "-i", "-t", "fuse", "-o", options, "none", place], check=True, pass_fds=[server])
+    try:
+        fd = os.open(place, os.O_PATH)
+        os.close(server)
+        with subprocess.Popen(["sleep", "600"], pass_fds=[fd]) as program:
+            os.close(fd)
+            with stopped(program.pid), stopped(mydocker.monitor_of("c")) as monitor:
+                timely(mydocker, "rm", "-f", "c")
+                until(lambda: not is_running(monitor))
+            program.kill()
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+    settle(mydocker, "")
+
+
+@pytest.mark.parametrize("is_in_container", [True, False], ids=["stopped in a container", "running"])
+def test_open_files_of_others_cost_a_look_nothing(scratch: str, is_in_container: bool) -> None:
+    act = "os.kill(os.getpid(), signal.SIGSTOP)" if is_in_container else "signal.pause()"
+    script = ("import os, resource, signal\n"
+              "resource.setrlimit(resource.RLIMIT_NOFILE, (9999, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))\n"
+              f"for _ in range(9900): os.open({scratch!r}, os.O_RDONLY)\n"
+              f"for _ in range(20): os.fork() or {act}\n"
+              "print('here', flush=True)\n"
+              "signal.pause()\n")
+    words = [*(["unshare", "--pid", "--fork", "--kill-child"] if is_in_container else []), sys.executable, "-c", script]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, start_new_session=True) as program:
+        try:
+            assert program.stdout is not None
+            assert program.stdout.readline() == b"here\n"
+            before_s = time.process_time()
+            assert find_stopped(scratch) == []
+            assert time.process_time() - before_s < 0.3  # the files of one of the twenty cost 0.05 s
+        finally:
+            os.killpg(program.pid, signal.SIGKILL)
 
 
 def test_suspended_program_whose_name_is_like_ours_is_not_killed(mydocker: Mydocker, busybox: str, scratch: str) -> None:
@@ -286,6 +351,8 @@ def test_wait_for_an_end_that_a_stopped_monitor_does_not_tell_says_so(mydocker: 
     settle(mydocker, "exited")
 
 
+
+
 def test_exec_works_and_lock_is_free_while_the_monitor_of_a_running_container_stands_still(
     mydocker: Mydocker, busybox: str,
 ) -> None:
@@ -328,10 +395,10 @@ def test_container_ends_though_nobody_reaps_a_session_in_it(
         until(lambda: os.path.isdir(sessions) and os.listdir(sessions))
         (session,) = (f"{sessions}/{name}" for name in os.listdir(sessions))
         if moment:
-            until(lambda: [holder for holder in find_holders(session) if holder.is_stopped], what="for the stage")
+            until(lambda: find_stopped(session), what="for the stage")
         else:
             until(lambda: os.path.exists(f"{session}/started"))
-        (monitor,) = (holder.pid for holder in find_holders(session) if holder.name.startswith("mydocker"))
+        (monitor,) = (holder.pid for holder in find_named((MONITOR, "mydocker exec"), session))
         with stopped(monitor):
             timely(mydocker, *verb.split(), "c")
             assert not is_running(pid)

@@ -15,7 +15,7 @@ import time
 from mydocker.base import log, paths
 from mydocker.base.errors import Timeout
 from mydocker.base.locks import DirectoryLock, lock_directory
-from mydocker.linux.holders import Holder, find_holders, signal_holder
+from mydocker.linux.holders import Holder, find_named, find_stopped, signal_holder
 
 from .lifecycle import EXEC_STAGE, FAMILY
 
@@ -42,7 +42,7 @@ class Watch:
 
     def look(self) -> list[Holder]:
         """Return those that have not moved since the look before."""
-        before, self._seen = self._seen, [holder for holder in find_holders(*self._places()) if holder.is_stopped]
+        before, self._seen = self._seen, find_stopped(*self._places())
         return [holder for holder in self._seen if holder in before]
 
     def _places(self) -> list[str]:
@@ -56,7 +56,7 @@ class Watch:
     def check(self) -> None:
         """Raise Timeout when the container's stage or monitor stands still: for a session's silence."""
         for holder in self.look():
-            if holder.path == self._directory and _is_family(self._directory, holder):
+            if holder.path == self._directory and holder.name in _family(self._directory):
                 raise _refusal(self._directory, holder)
 
     def urge(self) -> None:
@@ -66,14 +66,17 @@ class Watch:
         reaped, those that exec sessions have brought there by their own parents (pid_namespaces(7)).
         """
         for holder in self.look():
-            if not _is_family(self._directory, holder):
-                continue
-            if holder.pid in self._urged:
-                end_holder(holder)
-            else:
-                log.debug("continue monitor", pid=holder.pid)
-                signal_holder(holder, _SIGCONT)
-                self._urged.add(holder.pid)
+            if holder.name in _family(self._directory):
+                self.urge_one(holder)
+
+    def urge_one(self, holder: Holder) -> bool:
+        """Let a monitor go on; the second time it is killed. Return whether it was."""
+        if holder.pid in self._urged:
+            return end_holder(holder)
+        log.debug("continue monitor", pid=holder.pid)
+        signal_holder(holder, _SIGCONT)
+        self._urged.add(holder.pid)
+        return False
 
 
 def wait_for_lock(directory: str, *, force: bool) -> DirectoryLock:
@@ -99,42 +102,45 @@ def wait_for_lock(directory: str, *, force: bool) -> DirectoryLock:
 def _judge(directory: str, watch: Watch, *, force: bool, is_late: bool) -> bool:
     """Return whether a process that is in the way was killed. Raises Timeout.
 
-    A monitor that stands still is in the way without the lock, too: who started the container has that until it says STARTED.
+    A monitor without the lock may be in the way, too: who started the container has that until it says STARTED. As it is
+    far more likely in nobody's, it is let go on first, and by those alone that end the container anyway.
     """
+    family, was_killed = _family(directory), False
     standing = [holder for holder in watch.look() if holder.path == directory]
-    standing = [holder for holder in standing if holder.is_locking or _is_family(directory, holder)]
-    ours: list[Holder] = []
     if force:
-        candidates = [holder for holder in find_holders(directory) if holder.is_locking] if is_late else standing
-        ours = [holder for holder in candidates if _is_family(directory, holder)]
+        ours = [holder for holder in standing if holder.name in family]
+        if is_late:
+            ours = [holder for holder in find_named(family, directory) if holder.is_locking]
         for holder in ours:
-            end_holder(holder)
+            was_killed |= end_holder(holder) if holder.is_locking else watch.urge_one(holder)
         standing = [holder for holder in standing if holder not in ours]
-    if standing:
-        raise _refusal(directory, standing[0])
-    return bool(ours)
+    for holder in standing:
+        if holder.is_locking:
+            raise _refusal(directory, holder)
+    return was_killed
 
 
-def end_holder(holder: Holder) -> None:
-    """Kill a stage or monitor and wait until it is dead. Raises Timeout."""
+def end_holder(holder: Holder) -> bool:
+    """Kill a stage or monitor and wait until it is dead: True. Raises Timeout."""
     log.debug("kill monitor", pid=holder.pid, name=holder.name)
     if not signal_holder(holder, _SIGKILL, _DEATH_S):
         raise Timeout(f"kill process {holder.pid} ({holder.name}): it does not end", hint="it hangs in the kernel, or is frozen")
+    return True
 
 
-def _is_family(directory: str, holder: Holder) -> bool:
-    """Tell whether a process is a stage or monitor of the container or of a session in it, or the clean-up: by its whole name.
+def _family(directory: str) -> tuple[str, ...]:
+    """Return the names of stages and monitors of a container and of sessions in it, and of the clean-up: their whole names.
 
     A script's is that of its file, so a program of somebody's may begin with ours.
     """
     container_id = directory.rpartition("/")[2]
-    return holder.name in (f"{FAMILY} {container_id}"[:_NAME_BYTES], _MONITOR[:_NAME_BYTES], EXEC_STAGE)
+    return f"{FAMILY} {container_id}"[:_NAME_BYTES], _MONITOR[:_NAME_BYTES], EXEC_STAGE
 
 
 def _refusal(directory: str, holder: Holder) -> Timeout:
     container = directory.rpartition("/")[2]
     way_out = f"`kill -CONT {holder.pid}` lets it go on"
-    if _is_family(directory, holder):
+    if holder.name in _family(directory):
         way_out += f", `mydocker rm -f {container}` ends it and the container"
     return Timeout(
         f"wait for container {container}: process {holder.pid} ({holder.name}), which has it in its hands, is stopped",

@@ -1,16 +1,20 @@
 """Who has a directory open, who holds its lock by that, and which of these stands still.
 
-It looks at every process of the machine, so it is for the rare moment in which something was waited for in vain.
+It looks at every process of the machine, so it is for the rare moment in which something was waited for in vain. Of most
+it reads `status` alone: they may have any number of descriptors open, and under any names.
 Source: proc(5) (`fd`, `fdinfo` with a `lock:` line where that descriptor holds one, `status`), pidfd_open(2).
 """
 from __future__ import annotations
 
-import errno
 import os
 
 from mydocker.base.record import Record
 
 from .process import signal_pidfd, wait_pidfd
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _GONE = (FileNotFoundError, ProcessLookupError, PermissionError)
 
@@ -30,11 +34,23 @@ class Holder(Record):
     switches: int
 
 
-def find_holders(*paths: str) -> list[Holder]:
-    """Return the processes that have one of the directories at `paths` open, each with the first of them that is found."""
-    places = {key: path for path in paths if (key := _key_of(path)) is not None}
-    found = (_look(int(entry), places) for entry in os.listdir("/proc") if entry.isdigit())
-    return [holder for holder in found if holder is not None]
+class _Status(Record):
+    """What /proc/PID/status says of a process; `is_in_container` in a pid namespace below ours."""
+
+    name: str
+    is_stopped: bool
+    is_in_container: bool
+    switches: int
+
+
+def find_stopped(*paths: str) -> list[Holder]:
+    """Return the processes that stand still with one of the directories at `paths` open, each with the first that is found."""
+    return _find(paths, lambda status: status.is_stopped)
+
+
+def find_named(names: tuple[str, ...], *paths: str) -> list[Holder]:
+    """Return the processes of these names, moving or not, that have one of the directories open; as `find_stopped`."""
+    return _find(paths, lambda status: status.name in names)
 
 
 def signal_holder(holder: Holder, signum: int, timeout_s: float = 0) -> bool:
@@ -57,8 +73,8 @@ def _open_holder(holder: Holder) -> int | None:
     except ProcessLookupError:
         return None
     # Looked at after opening, and alive after that: then it is what the pidfd is of that was looked at.
-    again = _look(holder.pid, {key: holder.path}) if key else None
-    if again is not None and (again.name, again.is_locking) == (holder.name, holder.is_locking) and not wait_pidfd(fd, 0):
+    again = _look(holder.pid, {key: holder.path}, lambda status: status.name == holder.name) if key else None
+    if again is not None and again.is_locking == holder.is_locking and not wait_pidfd(fd, 0):
         return fd
     os.close(fd)
     return None
@@ -72,12 +88,26 @@ def _key_of(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _look(pid: int, places: dict[tuple[int, int], str]) -> Holder | None:
+def _find(paths: tuple[str, ...], is_wanted: Callable[[_Status], bool]) -> list[Holder]:
+    places = {key: path for path in paths if (key := _key_of(path)) is not None}
+    found = (_look(int(entry), places, is_wanted) for entry in os.listdir("/proc") if entry.isdigit())
+    return [holder for holder in found if holder is not None]
+
+
+def _look(pid: int, places: dict[tuple[int, int], str], is_wanted: Callable[[_Status], bool]) -> Holder | None:
     try:
+        status = _read_status(pid)
+        # Who is in a pid namespace of its own is a container's: nobody of ours, and with as many descriptors as it likes.
+        if status.is_in_container or not is_wanted(status):
+            return None
         found = _find_descriptor(pid, places)
-        return None if found is None else _read_holder(pid, *found)
     except _GONE:
         return None  # it has ended, or is not ours to look at
+    if found is None:
+        return None
+    path, is_locking = found
+    return Holder(pid=pid, path=path, name=status.name, is_locking=is_locking, is_stopped=status.is_stopped,
+                  switches=status.switches)
 
 
 def _find_descriptor(pid: int, places: dict[tuple[int, int], str]) -> tuple[str, bool] | None:
@@ -94,26 +124,21 @@ def _find_descriptor(pid: int, places: dict[tuple[int, int], str]) -> tuple[str,
                 return path, True
             if path is not None and found is None:
                 found = path, False
-        except FileNotFoundError:
-            continue  # closed while we looked
+        except OSError:
+            continue  # closed meanwhile, on a server that is gone, of a longer path than any of ours: not our directory
     return found
 
 
 def _name_of(pid: int, fd: str) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/fd/{fd}").rpartition("/")[2]
-    except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            return ""  # longer than any path of ours: anybody may be that deep
-        raise
+    return os.readlink(f"/proc/{pid}/fd/{fd}").rpartition("/")[2]
 
 
-def _read_holder(pid: int, path: str, is_locking: bool) -> Holder:
+def _read_status(pid: int) -> _Status:
     lines = (line.partition(":\t") for line in _read(f"/proc/{pid}/status").decode("utf-8", "replace").splitlines())
     fields = {key: value for key, _, value in lines}
-    return Holder(
-        pid=pid, path=path, name=fields.get("Name", ""), is_locking=is_locking,
-        is_stopped=fields.get("State", "")[:1] in ("T", "t"),
+    return _Status(
+        name=fields.get("Name", ""), is_stopped=fields.get("State", "")[:1] in ("T", "t"),
+        is_in_container=len(fields.get("NSpid", "").split()) > 1,
         switches=int(fields.get("voluntary_ctxt_switches", 0)) + int(fields.get("nonvoluntary_ctxt_switches", 0)))
 
 
