@@ -233,10 +233,17 @@ static void take_end_of_input(struct monitor *m, struct client *c) {
         input_end(m);
 }
 
+// Whether the message that was taken was the last of a client that has closed: of one that waited while we stood still.
+static bool has_left(const struct client *c) {
+    char next;
+    ssize_t got = recv(c->source.fd, &next, 1, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno == ECONNRESET);
+}
+
 static void take_start(struct monitor *m, struct client *c) {
     if (m->phase > PHASE_CREATED || m->start_at_once)
         refuse(c, "START: already started");
-    else
+    else if (!has_left(c))  // it has told its user that nothing was started
         loop_start_when_ready(m);
 }
 

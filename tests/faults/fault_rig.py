@@ -24,12 +24,18 @@ def killed_at(mydocker: Mydocker, points: str, *words: str, code: int | None = K
     return mydocker(*words, env={"MYDOCKER_TRACE": points if "=" in points else f"{points}=kill"}, code=code)
 
 
+def cgroups_of(container_id: str) -> list[str]:
+    """Return the directories of a container's cgroups."""
+    found = hierarchy()
+    places = (f"{mount_point}/mydocker/{container_id}" for mount_point in sorted({*found.v1.values(), found.v2}))
+    return [place for place in places if os.path.isdir(place)]
+
+
 def cgroup_pids(container_id: str) -> set[int]:
     """Return the live processes in a container's cgroups."""
-    found = hierarchy()
     pids: set[int] = set()
-    for mount_point in {*found.v1.values(), found.v2}:
-        with contextlib.suppress(OSError), open(f"{mount_point}/mydocker/{container_id}/cgroup.procs", encoding="ascii") as stream:
+    for place in cgroups_of(container_id):
+        with contextlib.suppress(OSError), open(f"{place}/cgroup.procs", encoding="ascii") as stream:
             pids.update(map(int, stream.read().split()))
     return {pid for pid in pids if is_running(pid)}
 

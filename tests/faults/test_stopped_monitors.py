@@ -14,9 +14,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from fault_rig import KILLED, SLEEP, begun, cgroup_pids, check_ps, error_of, only_id, remove_all, settle
+from fault_rig import KILLED, SLEEP, begun, cgroup_pids, cgroups_of, check_ps, error_of, only_id, remove_all, settle
 from harness import PATIENCE, Done, Mydocker, is_running, until
 
+from mydocker import Engine, Timeout
 from mydocker.base.locks import lock_directory
 from mydocker.linux.holders import find_named, find_stopped
 
@@ -146,9 +147,34 @@ def test_another_start_that_stands_still_is_ended(mydocker: Mydocker, busybox: s
         timely(mydocker, *verb.split(), "c")
         assert not is_running(stage)
         error_of(command)
+    assert cgroups_of(container_id) == []
     settle(mydocker, "" if verb == "rm -f" else "exited")
 
 
+def test_another_start_waits_for_a_stage_that_stands_still(mydocker: Mydocker, busybox: str) -> None:
+    """As a first start does. One that gave up would fail, and the command run later all the same."""
+    mydocker("create", "-name", "c", busybox, *SLEEP)
+    mydocker("stop", "c")
+    with begun(mydocker, "cloned init=stop", "start", "c") as command:
+        stage = wait_stopped(mydocker, only_id(mydocker))
+        time.sleep(LOOKS_S)
+        assert command.poll() is None
+        let_go(stage)
+        assert command.wait(20) == 0
+    settle(mydocker, "running")
+
+
+def test_signal_for_a_container_in_the_making_that_fails_says_that_there_is_none(mydocker: Mydocker, busybox: str) -> None:
+    with begun(mydocker, "made cgroup=sleep:600", "run", "-d", "-name", "c", busybox, *SLEEP) as command:
+        container_id = only_id(mydocker)
+        until(lambda: cgroups_of(container_id))
+        with begun(mydocker, "", "kill", "-s", "HUP", "c") as killing:
+            time.sleep(0.5 * PATIENCE)  # it waits for the lock
+            (stage,) = find_named((f"mydocker {container_id}"[:15],), f"{mydocker.root}/container/{container_id}")
+            os.kill(stage.pid, signal.SIGKILL)
+            assert f"no container {container_id}" in error_of(killing)
+        error_of(command)
+    settle(mydocker, "")
 
 
 def test_other_commands_name_the_stage_that_stands_still_and_nothing_is_lost(mydocker: Mydocker, busybox: str) -> None:
@@ -351,6 +377,29 @@ def test_wait_for_an_end_that_a_stopped_monitor_does_not_tell_says_so(mydocker: 
     settle(mydocker, "exited")
 
 
+def test_start_that_gave_up_waiting_for_a_stopped_monitor_starts_nothing_later(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("create", "-name", "c", busybox, *SLEEP)
+    with stopped(mydocker.monitor_of("c")):
+        timely(mydocker, "start", "c", code=125)
+    time.sleep(0.3 * PATIENCE)
+    assert check_ps(mydocker) == {"c": "created"}
+    mydocker("start", "c")
+    settle(mydocker, "running")
+
+
+def test_wait_keeps_its_time_though_the_monitor_takes_no_clients(mydocker: Mydocker, busybox: str) -> None:
+    mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
+    pid = mydocker.pid_of("c")
+    with Engine(mydocker.root) as engine, stopped(mydocker.monitor_of("c")):
+        container, clients = engine.containers.get("c"), fill_backlog(mydocker)
+        os.kill(pid, signal.SIGKILL)
+        began = time.monotonic()
+        with pytest.raises(Timeout, match="did not end in the time given"):
+            container.wait(1)
+        assert time.monotonic() - began < 2 * PATIENCE
+        for client in clients:
+            client.close()
+    settle(mydocker, "exited")
 
 
 def test_exec_works_and_lock_is_free_while_the_monitor_of_a_running_container_stands_still(

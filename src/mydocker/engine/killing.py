@@ -4,7 +4,7 @@ from __future__ import annotations
 from mydocker.base.errors import Conflict, NotFound
 from mydocker.linux.process import signal_process
 
-from .ending import SIGKILL, await_end, current, finish, finish_locked, kill_whole, thaw
+from .ending import SIGKILL, await_end, current, finish, finish_locked, kill_whole, release, thaw
 from .lifecycle import ALIVE, CREATED, CREATING, PAUSED, refusal
 from .observe import identity_of
 from .signals import parse_signal
@@ -24,7 +24,7 @@ def kill(store: Store, container_id: str, signal: str = "KILL") -> None:
     try:
         lock = store.lock(container_id, force=signum == SIGKILL)
     except NotFound:
-        if is_making:
+        if is_making and signum == SIGKILL:
             return  # its maker, without its monitor, has undone it
         raise
     with lock:
@@ -58,4 +58,5 @@ def _settle_forced(store: Store, record: ContainerRecord) -> None:
 
         remove_remains(store, record.id, volumes=True)
     else:
+        release(store, record)  # of the end before it may be recorded that nothing is held
         finish_locked(store, record.id)

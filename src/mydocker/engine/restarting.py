@@ -7,7 +7,7 @@ import time
 from mydocker.base import files, paths, trace
 from mydocker.base.errors import Conflict, NotFound, Timeout, Unavailable
 from mydocker.linux.process import is_alive, open_pidfd, wait_pidfd
-from mydocker.monitor.attach import NotAnswering
+from mydocker.monitor.attach import CONNECT_TIMEOUT_S, NotAnswering
 from mydocker.storage.snapshots import allow_second_mount
 
 from .ending import current, finish, finish_locked, release, save_if_room
@@ -21,7 +21,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mydocker.monitor.protocol import StartedRecord
     from mydocker.oci.runtime_spec import Spec
 
     from .creating import Creator
@@ -51,16 +50,17 @@ def start(
             if console_size is not None:
                 session.resize(*console_size)  # before START, so before the command can look
             trace.point("connected to start")
-            begin: Callable[[Callable[[], None]], StartedRecord] = session.start
         else:
             release(store, record)
             # Volatile is the mount of one that goes with its end, and that of `cp` into an ended one.
             allow_second_mount(store.layout.container(container_id))
             session = _restart(store, creator, _forget_end(record), lock.fd, client_flags, console_size)
-            begin = session.wait_started
         try:
             ensure_resolvers(store.layout, record.named_networks)
-            started = begin(_standstill_watch(store, container_id))
+            if waiting is not None:
+                started = session.start(_standstill_watch(store, container_id))  # what we give up waiting for is not started
+            else:
+                started = session.wait_started()  # as a first start is waited for: the stage goes on with or without us
             trace.point("started again")
             running = store.load(container_id).replace(status=RUNNING, started_ns=started.started_ns)
             save_if_room(store, running)  # it runs, and the monitor's file says so, too
@@ -144,12 +144,14 @@ def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
             raise Conflict(f"wait for container {record.name}: it is being made")
         if record.status not in ALIVE:
             break
-        left_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        if deadline is not None and time.monotonic() >= deadline:
+            raise _too_long(record)
         try:
-            with LiveSession.connect(control_socket(store, container_id)) as session:
-                code = _wait_for_word(record, session, left_s, check)
+            patience_s = _left_s(deadline, CONNECT_TIMEOUT_S)
+            with LiveSession.connect(control_socket(store, container_id), timeout_s=patience_s) as session:
+                code = _wait_for_word(record, session, deadline, check)
         except (Unavailable, Conflict, NotAnswering) as error:  # there is none, or it has all the clients that it can have
-            _wait_without_monitor(store, record, left_s)
+            _wait_without_monitor(record, deadline)
             if isinstance(error, NotAnswering):
                 check()
             continue
@@ -159,13 +161,18 @@ def wait(store: Store, container_id: str, timeout_s: float | None) -> int:
     return finished.exit_code if finished.exit_code is not None else 0
 
 
-def _wait_for_word(record: ContainerRecord, session: LiveSession, left_s: float | None, check: Callable[[], None]) -> int:
+def _left_s(deadline: float | None, longest_s: float) -> float:
+    """Return how long to wait for one thing of several."""
+    return longest_s if deadline is None else min(max(deadline - time.monotonic(), 0.0), longest_s)
+
+
+def _wait_for_word(
+    record: ContainerRecord, session: LiveSession, deadline: float | None, check: Callable[[], None],
+) -> int:
     """Wait for what the monitor says of the end; when the process has ended, it must not stand still."""
-    deadline = None if left_s is None else time.monotonic() + left_s
     while True:
-        left_s = _LOOK_S if deadline is None else min(max(deadline - time.monotonic(), 0.0), _LOOK_S)
         try:
-            return session.wait(left_s).exit_code
+            return session.wait(_left_s(deadline, _LOOK_S)).exit_code
         except Timeout:
             if deadline is not None and time.monotonic() >= deadline:
                 raise _too_long(record) from None
@@ -178,7 +185,7 @@ def _is_running(record: ContainerRecord) -> bool:
     return identity is not None and is_alive(identity)
 
 
-def _wait_without_monitor(store: Store, record: ContainerRecord, left_s: float | None) -> None:
+def _wait_without_monitor(record: ContainerRecord, deadline: float | None) -> None:
     """Wait for the end of a container whose monitor was killed, has just ended, or does not listen."""
     identity = identity_of(record)
     fd = open_pidfd(identity) if identity else None
@@ -186,7 +193,7 @@ def _wait_without_monitor(store: Store, record: ContainerRecord, left_s: float |
         time.sleep(_POLL_S)  # until its monitor has recorded the end
         return
     try:
-        if not wait_pidfd(fd, left_s):
+        if not wait_pidfd(fd, None if deadline is None else max(deadline - time.monotonic(), 0.0)):
             raise _too_long(record)
     finally:
         os.close(fd)
