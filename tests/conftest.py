@@ -229,6 +229,7 @@ _PROBES: dict[str, Callable[[], str]] = {
     "systemd": lambda: "" if os.access("/lib/systemd/systemd", os.X_OK) else "no /lib/systemd/systemd",
     "blkio": lambda: _probe_controller("blkio")() and _probe_controller("io")(),
     "loop": lambda: "" if os.path.exists("/dev/loop-control") else "no loop devices",
+    "fuse": lambda: "" if os.path.exists("/dev/fuse") else "no /dev/fuse",
     "bpf_devices": _probe_device_programs,
     "device_rules": lambda: "" if "devices" in hierarchy().v1 else _probe_device_programs(),
     "swap_limit": _probe_swap_limit,

@@ -222,6 +222,7 @@ def test_path_too_long_to_be_told_of_somebody_else_is_in_nobodys_way(mydocker: M
     settle(mydocker, "")
 
 
+@pytest.mark.needs("fuse")
 def test_directory_of_a_server_that_is_gone_is_in_nobodys_way(mydocker: Mydocker, busybox: str, scratch: str) -> None:
     """It has the name of the container's, so it is looked at; fstat(2) of it is ENOTCONN."""
     mydocker("run", "-d", "-name", "c", busybox, *SLEEP)
@@ -260,7 +261,7 @@ def test_open_files_of_others_cost_a_look_nothing(scratch: str, is_in_container:
             assert program.stdout.readline() == b"here\n"
             before_s = time.process_time()
             assert find_stopped(scratch) == []
-            assert time.process_time() - before_s < 0.3  # the files of one of the twenty cost 0.05 s
+            assert time.process_time() - before_s < 0.3 * PATIENCE  # the files of one of the twenty cost 0.05 s
         finally:
             os.killpg(program.pid, signal.SIGKILL)
 
@@ -396,7 +397,7 @@ def test_wait_keeps_its_time_though_the_monitor_takes_no_clients(mydocker: Mydoc
         began = time.monotonic()
         with pytest.raises(Timeout, match="did not end in the time given"):
             container.wait(1)
-        assert time.monotonic() - began < 2 * PATIENCE
+        assert time.monotonic() - began < 2.5 * PATIENCE
         for client in clients:
             client.close()
     settle(mydocker, "exited")
