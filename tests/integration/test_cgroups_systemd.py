@@ -202,7 +202,7 @@ def test_memory_in_which_nothing_can_start_is_what_the_error_names_and_leaves_no
     said = manager(*program, "run", "--detach", "--bundle", path, "tiny", code=1)
     assert f"linux.resources.{field}: container init was OOM-killed (memory limit too low?): it is {value} bytes" in said
     assert manager.show("test-tiny.scope", "LoadState") == {"LoadState": "not-found"}
-    assert not os.path.exists(group_of("/machine.slice/test-tiny.scope"))
+    until(lambda: not os.path.exists(group_of("/machine.slice/test-tiny.scope")))
 
 
 # ---- without systemd

@@ -103,12 +103,12 @@ def execute_monitor(
 
 def sync_failure(client: _socket.socket, error: BaseException) -> NoReturn:
     """Tell the client what went wrong and end; everything made was undone on the way here."""
+    if log.is_enabled():
+        import traceback  # cold
+
+        traceback.print_exception(error)  # before the client has the last word
     try:
         sync.send(client, sync.pack_failure(error))
     except OSError:
         pass  # the client was killed: the journal entry tells the next command what to remove
-    if log.is_enabled():
-        import traceback  # cold
-
-        traceback.print_exception(error)
     os._exit(1)

@@ -228,7 +228,8 @@ class Session:
         deadline = None if timeout is None else time.monotonic() + timeout
         self._queued.clear()
         while self.exit is None:
-            self._wait_readable(deadline)
+            if deadline is not None:
+                self.poll(wants_write=False, deadline=deadline)
             self._take(self._receive())
         return self.exit
 
@@ -237,21 +238,9 @@ class Session:
 
         Raises Timeout; what had come by then is lost.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        output: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
-        for stream, payload in self._queued:
-            output[stream].append(payload)  # type: ignore[arg-type]
-        self._queued.clear()
-        feed = _Feed(stdin)
-        while self.exit is None:
-            writable, readable = self._poll(feed.is_pending, deadline)
-            if writable:
-                feed.send_next(self)
-            if readable:
-                event = self._take(self._receive())
-                if event is not None:
-                    output[event[0]].append(event[1])  # type: ignore[arg-type]
-        return b"".join(output["stdout"]), b"".join(output["stderr"]), self.exit
+        from .communicating import communicate  # cold: a command line relays
+
+        return communicate(self, stdin, timeout)
 
     def relay(
         self, stdin_fd: int, stdout_fd: int, stderr_fd: int, *, tty: bool = False, detach_keys: bytes = b"\x10\x11",
@@ -307,16 +296,12 @@ class Session:
             raise (AlreadyInState if text.startswith("START:") else Conflict)(f"monitor refused {text}")
         return None
 
-    def _wait_readable(self, deadline: float | None) -> None:
-        if deadline is not None:
-            self._poll(False, deadline)
-
     def _is_readable_in(self, timeout_s: float) -> bool:
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN)
         return bool(poll.poll(timeout_s * 1000))
 
-    def _poll(self, wants_write: bool, deadline: float | None) -> tuple[bool, bool]:
+    def poll(self, *, wants_write: bool, deadline: float | None) -> tuple[bool, bool]:
         """Wait for the socket; return (writable, readable). Raises Timeout at the deadline."""
         poll = select.poll()
         poll.register(self._socket.fileno(), select.POLLIN | (select.POLLOUT if wants_write else 0))
@@ -327,30 +312,6 @@ class Session:
             raise Timeout("wait for the end: it did not come in the time given")
         events = ready[0][1]
         return bool(events & select.POLLOUT), bool(events & (select.POLLIN | select.POLLHUP | select.POLLERR))
-
-
-class _Feed:
-    """Input that is sent message by message while output is read, and its end after it."""
-
-    __slots__ = ("_at", "_view", "is_pending")
-
-    def __init__(self, data: bytes | None) -> None:
-        self._view = memoryview(data or b"")
-        self._at = 0
-        self.is_pending = data is not None
-
-    def send_next(self, session: Session) -> None:
-        """Send one message if there is room for it."""
-        payload = self._view[self._at:self._at + protocol.MAX_PAYLOAD_BYTES]
-        message = protocol.MSG_STDIN + payload if payload else protocol.MSG_STDIN_EOF
-        try:
-            if not session.send_now(message):
-                return
-        except (BrokenPipeError, ConnectionResetError):
-            self.is_pending = False  # the end is there; reading will show it
-            return
-        self._at += len(payload)
-        self.is_pending = bool(payload)
 
 
 def _connect(connection: _socket.socket, path: str) -> bool:
