@@ -105,8 +105,10 @@ def sync_failure(client: _socket.socket, error: BaseException) -> NoReturn:
     """Tell the client what went wrong and end; everything made was undone on the way here."""
     if log.is_enabled():
         import traceback  # cold
+        from contextlib import suppress  # cold
 
-        traceback.print_exception(error)  # before the client has the last word
+        with suppress(OSError):  # nobody reads it
+            traceback.print_exception(error)  # now: the client has the last word
     try:
         sync.send(client, sync.pack_failure(error))
     except OSError:
