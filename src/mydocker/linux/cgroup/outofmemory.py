@@ -34,8 +34,10 @@ def blame(error: Exception, resources: Mapping[str, object], group: Cgroup) -> N
     that was there before may be of others.
     """
     directory = group.v1.get("memory") or group.v2
+    kills = 0 if directory in group.joined else count_oom_kills(group)
+    # Looked at after the count, which systemd may take away at any moment.
     is_gone = bool(group.unit and directory) and not os.path.exists(directory)
-    if not is_gone and (directory in group.joined or not count_oom_kills(group)):
+    if not kills and not is_gone:
         return
     reason = refuse(resources)
     if reason is not None:
