@@ -34,9 +34,10 @@ def blame(error: Exception, resources: Mapping[str, object], group: Cgroup) -> N
     that was there before may be of others.
     """
     directory = group.v1.get("memory") or group.v2
-    kills = 0 if directory in group.joined else count_oom_kills(group)
-    # Looked at after the count, which systemd may take away at any moment.
-    is_gone = bool(group.unit and directory) and not os.path.exists(directory)
+    is_ours = bool(group.unit) or directory not in group.joined  # systemd has made a unit's for us
+    kills = count_oom_kills(group) if is_ours else 0
+    # Looked at after the count, which systemd may take away at any moment; the kernel removes a controller's files first.
+    is_gone = bool(group.unit and directory) and not os.path.exists(f"{directory}/memory.stat")
     if not kills and not is_gone:
         return
     reason = refuse(resources)
