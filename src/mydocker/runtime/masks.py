@@ -22,9 +22,8 @@ class MaskPath(Record):
 
     def apply(self, root: Rootfs) -> None:
         """Hide it; what does not exist needs no hiding."""
-        try:
-            target = root.open(self.path)
-        except (FileNotFoundError, NotADirectoryError):
+        target = _open_if_there(root, self.path)
+        if target is None:
             return
         if stat.S_ISDIR(os.fstat(target).st_mode):
             mount = _open_nothing(root)
@@ -33,6 +32,13 @@ class MaskPath(Record):
             # Read-only: otherwise chmod of the masked path would change the container's /dev/null.
             set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0)
         attach(mount, target)
+
+
+def _open_if_there(root: Rootfs, path: str) -> int | None:
+    try:
+        return root.open(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _open_nothing(root: Rootfs) -> int:
@@ -58,9 +64,8 @@ class ReadonlyPath(Record):
 
     def apply(self, root: Rootfs) -> None:
         """Bind it read-only; what does not exist is left alone."""
-        try:
-            target = root.open(self.path)
-        except (FileNotFoundError, NotADirectoryError):
+        target = _open_if_there(root, self.path)
+        if target is None:
             return
         mount = clone_fd(target, recursive=True)
         set_attributes(mount, sc.MOUNT_ATTR_RDONLY, 0, recursive=True)

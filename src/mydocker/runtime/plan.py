@@ -1,8 +1,8 @@
 """The plan that the last stage reads: `struct plan` of csrc/init/init.c, in a sealed memfd.
 
 Owns both memfds of the last stage: its plan and its program. The program's is made once a process
-and shared: sealed, nobody can write it, not even through /proc/PID/exe (memfd_create(2), fcntl(2)
-"File Sealing").
+and shared, and again where somebody has it open for writing (`execute`): sealed, nobody can write it,
+not even through /proc/PID/exe (memfd_create(2), fcntl(2) "File Sealing").
 """
 from __future__ import annotations
 
